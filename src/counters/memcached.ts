@@ -1,0 +1,71 @@
+import memjs from 'memjs';
+import { Connection, type Address, type Credentials } from './connection.js';
+import type { Counters, Log } from './counters.js';
+
+/** How long a server fails until the next one serves its sessions, in milliseconds. */
+const SILENCE = 5000;
+
+/** Counts in Memcached, where one atomic command does the counting for all dynos. */
+export class MemcachedCounters implements Counters {
+  readonly place: string;
+  readonly #servers: readonly Connection[];
+
+  /**
+   * @param addresses at least one; each session belongs to one of them, by its key
+   * @param ttl how long a session lives after its last greeting, in seconds, at most 30 days
+   */
+  constructor(addresses: readonly Address[], credentials: Credentials, ttl: number) {
+    this.#servers = addresses.map((address) => new Connection(address, credentials, ttl));
+    this.place = this.#servers.map(({ name }) => name).join(', ');
+  }
+
+  open(log: Log): void {
+    for (const server of this.#servers) server.open(log);
+  }
+
+  /** Draws until the key belongs to a server that answers: there the session stays, whatever becomes of the others. */
+  async start(draw: () => string, deadline: number): Promise<void> {
+    const answering = this.#servers.filter(({ failure }) => !failure);
+    let candidates = answering.length > 0 ? answering : this.#servers;
+    for (;;) {
+      let key = draw();
+      while (!candidates.includes(this.#home(key))) key = draw();
+      const home = this.#home(key);
+      try {
+        await home.create(key, deadline);
+        return;
+      } catch (error) {
+        candidates = candidates.filter((server) => server !== home);
+        if (candidates.length === 0 || performance.now() >= deadline) throw error;
+      }
+    }
+  }
+
+  increment(key: string, deadline: number): Promise<number | undefined> {
+    return this.#serving(key).increment(key, deadline);
+  }
+
+  async end(key: string, deadline: number): Promise<void> {
+    await this.#serving(key).delete(key, deadline);
+  }
+
+  close(): void {
+    for (const server of this.#servers) server.close();
+  }
+
+  #home(key: string): Connection {
+    return this.#servers[memjs.Utils.hashCode(key) % this.#servers.length] as Connection;
+  }
+
+  /** The key's own server, or the next while it is silent: where they share their data, the count goes on. */
+  #serving(key: string): Connection {
+    const home = this.#home(key);
+    if (!isSilent(home)) return home;
+    const at = this.#servers.indexOf(home);
+    return [...this.#servers.slice(at), ...this.#servers.slice(0, at)].find((server) => !isSilent(server)) ?? home;
+  }
+}
+
+function isSilent({ failingSince = Infinity }: Connection): boolean {
+  return performance.now() - failingSince >= SILENCE;
+}
