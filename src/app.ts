@@ -1,0 +1,136 @@
+import fastify, {
+  LogController,
+  type FastifyError,
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+} from 'fastify';
+import type { Config } from './config.js';
+import { CountersUnavailable, type Counters } from './counters/counters.js';
+import { drain } from './drain.js';
+import { loadPage } from './page.js';
+import { session } from './session.js';
+
+const TEXT = 'text/plain; charset=utf-8';
+const HTML = 'text/html; charset=utf-8';
+
+/** Builds the app, to listen or to be asked by `inject`. It opens the counters when it is ready, and closes them. */
+export function buildApp(config: Config, counters: Counters): FastifyInstance {
+  const page = loadPage();
+  const headers = {
+    'cache-control': 'no-store',
+    vary: 'Accept',
+    'x-dyno': config.dyno,
+    'content-security-policy': page.policy,
+    'x-content-type-options': 'nosniff',
+    'referrer-policy': 'no-referrer',
+  };
+  const app = fastify({
+    logger: { level: config.logLevel },
+    // Heroku's router logs every request, with its dyno.
+    logController: new LogController({ disableRequestLogging: config.onHeroku }),
+    // For request.protocol: Heroku's router always sets X-Forwarded-Proto. Of the other headers nothing is used.
+    trustProxy: config.onHeroku,
+    // Heroku's router reuses a connection for up to 90 s; whoever closes it first loses the request on its way.
+    keepAliveTimeout: 95_000,
+    // By then Heroku's router has given up.
+    requestTimeout: 30_000,
+    // HEAD would run the handler of GET, which counts.
+    exposeHeadRoutes: false,
+    return503OnClosing: false,
+    // For a malformed path Fastify runs no hook.
+    frameworkErrors: (_error, request, reply) => receive(request, reply),
+  });
+
+  app.addHook('onRequest', (request, reply, done) => {
+    receive(request, reply);
+    if (!reply.sent) done();
+  });
+  app.register(drain);
+  app.register(session, { counters });
+
+  // Whatever a form or a script sends is read and forgotten.
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, _body, done) => {
+    done(null);
+  });
+
+  app.get('/', async (request, reply) => {
+    // Structured like "prefetch;prerender". A browser asks again when the visitor really comes.
+    if (request.headers['sec-purpose']?.toString().startsWith('prefetch')) {
+      return say(reply, 503, 'A greeting counts only when the visitor really comes');
+    }
+    const greeting = `Hello #${await request.session.increment()}`;
+    if (!wantsPage(request)) return `${greeting}\n`;
+    return reply.type(HTML).send(page.render({ heading: greeting, line: `from ${config.dyno}` }));
+  });
+
+  app.head('/', (request, reply) => {
+    reply.type(wantsPage(request) ? HTML : TEXT).send();
+  });
+
+  app.post('/', { bodyLimit: 1024, onRequest: acceptAnyType }, async (request, reply) => {
+    if (request.headers['sec-fetch-site'] === 'cross-site') {
+      return say(reply, 403, 'A session can be ended from its own page only');
+    }
+    await request.session.end();
+    return reply.redirect('/', 303);
+  });
+
+  app.setErrorHandler((error: FastifyError, request, reply) => {
+    if (error instanceof CountersUnavailable) return sayUnavailable(request, reply, error.warmingUp);
+    const { statusCode = 500 } = error;
+    if (statusCode < 500) return say(reply, statusCode, error.message);
+    request.log.error(error);
+    return say(reply, 500, 'Something went wrong here; it is in the log');
+  });
+  return app;
+
+  /** What every request meets first, also one that no route takes. */
+  function receive(request: FastifyRequest, reply: FastifyReply): void {
+    reply.headers(headers);
+    const target = originForm(request.url);
+    if (request.protocol === 'https') {
+      reply.header('strict-transport-security', 'max-age=31536000');
+    } else if (config.onHeroku && request.headers['x-forwarded-proto'] !== undefined) {
+      reply.redirect(`https://${request.headers.host ?? ''}${target}`, 308);
+      return;
+    }
+    if (!request.is404) return;
+    if (!/^\/?(\?|$)/.test(target)) say(reply, 404, 'There is nothing at this address');
+    else say(reply.header('allow', 'GET, HEAD, POST'), 405, 'This address takes GET, HEAD and POST only');
+  }
+
+  function sayUnavailable(request: FastifyRequest, reply: FastifyReply, warmingUp: boolean): void {
+    const line = warmingUp
+      ? 'The session store is warming up, which takes a few minutes after a deploy.'
+      : 'The session store cannot be reached just now. Your count is safe.';
+    reply.header('retry-after', '1');
+    if (!wantsPage(request)) say(reply, 503, line);
+    else
+      reply
+        .code(503)
+        .header('refresh', '2')
+        .type(HTML)
+        .send(page.render({ heading: 'One moment', line }));
+  }
+}
+
+function wantsPage(request: FastifyRequest): boolean {
+  return /\btext\/html\b/i.test(request.headers.accept ?? '');
+}
+
+function say(reply: FastifyReply, status: number, line: string): FastifyReply {
+  return reply.code(status).type(TEXT).send(`${line}\n`);
+}
+
+/** Fastify refuses a malformed Content-Type before it looks for a parser. */
+function acceptAnyType(request: FastifyRequest, _reply: FastifyReply, done: () => void): void {
+  delete request.headers['content-type'];
+  done();
+}
+
+/** A request's target as a path, also where the client sent an absolute URL (RFC 9112, 3.2.2). */
+function originForm(target: string): string {
+  return target.replace(/^[a-z][a-z\d+.-]*:\/\/[^/?#]*/i, '');
+}
