@@ -1,0 +1,48 @@
+import type { ChildProcess } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import { start, stop, until } from './processes.js';
+
+/** A web process, as Heroku runs it. */
+export interface Web {
+  readonly child: ChildProcess;
+  readonly port: number;
+  /** Its address, ending in a slash. */
+  readonly url: string;
+  /** The messages that it has logged. */
+  readonly log: string[];
+  /** Sends a signal, SIGTERM unless told, and gives the exit status. */
+  stop(signal?: NodeJS.Signals): Promise<number | string | null>;
+}
+
+const SERVER = new URL('../../dist/server.js', import.meta.url).pathname;
+
+/** Starts the built web process on a free port, with nothing in its environment but what is given, until the test ends. */
+export async function startWeb(
+  t: { teardown(action: () => unknown): void },
+  env: Record<string, string> = {},
+  nodeArgs: readonly string[] = [],
+): Promise<Web> {
+  const child = start(process.execPath, [...nodeArgs, SERVER], {
+    env: { ...systemEnvironment(), PORT: '0', HOST: '127.0.0.1', ...env },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  t.teardown(() => stop(child));
+  const log: string[] = [];
+  if (!child.stdout) throw new Error('no stdout');
+  createInterface(child.stdout).on('line', (line) => {
+    log.push((JSON.parse(line) as { msg: string }).msg);
+  });
+  await until('the web process listens', () => log.length > 0 || child.exitCode !== null);
+  const port = Number(/:(\d+)\//.exec(log[0] ?? '')?.[1]);
+  return { child, port, url: `http://127.0.0.1:${port}/`, log, stop: (signal) => stop(child, signal) };
+}
+
+/** What a child needs to run, and to be covered, of this process's environment; none of the app's own variables. */
+export function systemEnvironment(): Record<string, string> {
+  const own = /^(PORT|HOST|DYNO|COUNTERS|SESSION_TTL|LOG_LEVEL|MEMCACHE.*)$/;
+  return Object.fromEntries(
+    Object.entries(process.env).filter(
+      (entry): entry is [string, string] => entry[1] !== undefined && !own.test(entry[0]),
+    ),
+  );
+}
