@@ -38,8 +38,8 @@ export function buildApp(config: Config, counters: Counters): FastifyInstance {
     // HEAD would run the handler of GET, which counts.
     exposeHeadRoutes: false,
     return503OnClosing: false,
-    // For a malformed path Fastify runs no hook.
-    frameworkErrors: (_error, request, reply) => receive(request, reply),
+    // For a malformed path Fastify runs no hook, also not the one that tells the client of a close.
+    frameworkErrors: (_error, request, reply) => receive(request, reply.header('connection', 'close')),
   });
 
   app.addHook('onRequest', (request, reply, done) => {
@@ -96,9 +96,9 @@ export function buildApp(config: Config, counters: Counters): FastifyInstance {
       reply.redirect(`https://${request.headers.host ?? ''}${target}`, 308);
       return;
     }
-    if (!request.is404) return;
+    // To Fastify's router `*` and `/#x` are `/`.
     if (!/^\/?(\?|$)/.test(target)) say(reply, 404, 'There is nothing at this address');
-    else say(reply.header('allow', 'GET, HEAD, POST'), 405, 'This address takes GET, HEAD and POST only');
+    else if (request.is404) say(reply.header('allow', 'GET, HEAD, POST'), 405, 'This address takes only GET, HEAD, POST');
   }
 
   function sayUnavailable(request: FastifyRequest, reply: FastifyReply, warmingUp: boolean): void {
