@@ -59,7 +59,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
 
   function memcached(): Config['memcached'] {
     const counters = text('COUNTERS', '', 'memory, or not set', (value) => value === '' || value === 'memory');
-    if (counters !== '') return undefined;
+    if (counters === 'memory') return undefined;
     const provider = PROVIDERS.find((name) =>
       ['SERVERS', 'USERNAME', 'PASSWORD'].some((suffix) => env[`${name}_${suffix}`]),
     );
