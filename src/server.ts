@@ -42,7 +42,7 @@ function configOrExit(): Config {
 
 function announce(): void {
   const { address, port } = app.server.address() as AddressInfo;
-  const host = address === '0.0.0.0' || address === '::' ? 'localhost' : config.host;
+  const host = address === '0.0.0.0' || address === '::' ? 'localhost' : config.host.replace(/.*:.*/, '[$&]');
   const line = `Hello #N is at http://${host}:${port}/, with the counts in ${counters.place}`;
   if (process.stdout.isTTY) console.log(line);
   else app.log.info(line);
