@@ -98,7 +98,7 @@ export function buildApp(config: Config, counters: Counters): FastifyInstance {
     }
     // To Fastify's router `*` and `/#x` are `/`.
     if (!/^\/?(\?|$)/.test(target)) say(reply, 404, 'There is nothing at this address');
-    else if (request.is404) say(reply.header('allow', 'GET, HEAD, POST'), 405, 'This address takes only GET, HEAD, POST');
+    else if (request.is404) say(reply.header('allow', 'GET, HEAD, POST'), 405, 'Only GET, HEAD and POST work here');
   }
 
   function sayUnavailable(request: FastifyRequest, reply: FastifyReply, warmingUp: boolean): void {
