@@ -35,6 +35,8 @@ export interface Log {
 
 /** The counts cannot be asked at present. The message is for the log: it may name hosts. */
 export class CountersUnavailable extends Error {
+  override readonly name = 'CountersUnavailable';
+
   /** @param warmingUp whether the store refuses the login, as that of a new add-on does for its first minutes */
   constructor(
     message: string,

@@ -1,6 +1,7 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import memjs from 'memjs';
 import { Connection, type Address, type Credentials } from './connection.js';
-import type { Counters, Log } from './counters.js';
+import { CountersUnavailable, type Counters, type Log } from './counters.js';
 
 /** How long a server fails until the next one serves its sessions, in milliseconds. */
 const SILENCE = 5000;
@@ -23,7 +24,10 @@ export class MemcachedCounters implements Counters {
     for (const server of this.#servers) server.open(log);
   }
 
-  /** Draws until the key belongs to a server that answers: there the session stays, whatever becomes of the others. */
+  /**
+   * Draws until the key belongs to a server that answers: there the session stays, whatever becomes of the others. If that
+   * server fails or takes too long of the time, another one starts a session under another key.
+   */
   async start(draw: () => string, deadline: number): Promise<void> {
     const answering = this.#servers.filter(({ failure }) => !failure);
     let candidates = answering.length > 0 ? answering : this.#servers;
@@ -31,12 +35,14 @@ export class MemcachedCounters implements Counters {
       let key = draw();
       while (!candidates.includes(this.#home(key))) key = draw();
       const home = this.#home(key);
+      const others = candidates.filter((server) => server !== home);
+      const started = home.create(key, deadline);
       try {
-        await home.create(key, deadline);
+        await (others.length > 0 ? Promise.race([started, tooLong(deadline)]) : started);
         return;
       } catch (error) {
-        candidates = candidates.filter((server) => server !== home);
-        if (candidates.length === 0 || performance.now() >= deadline) throw error;
+        if (others.length === 0 || performance.now() >= deadline) throw error;
+        candidates = others;
       }
     }
   }
@@ -68,4 +74,10 @@ export class MemcachedCounters implements Counters {
 
 function isSilent({ failingSince = Infinity }: Connection): boolean {
   return performance.now() - failingSince >= SILENCE;
+}
+
+/** Fails when half of the time until a deadline is over. */
+async function tooLong(deadline: number): Promise<never> {
+  await sleep((deadline - performance.now()) / 2, undefined, { ref: false });
+  throw new CountersUnavailable('too long');
 }
