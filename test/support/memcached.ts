@@ -1,9 +1,8 @@
 import { execFileSync, type ChildProcess } from 'node:child_process';
-import { mkdtempSync, rmSync, chmodSync, writeFileSync } from 'node:fs';
-import { createConnection } from 'node:net';
 import { once } from 'node:events';
-import { tmpdir } from 'node:os';
-import { hostname } from 'node:os';
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createConnection } from 'node:net';
+import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { freePort, start, stop, until } from './processes.js';
 
@@ -12,14 +11,18 @@ export interface Memcached {
   /** For `MEMCACHE_SERVERS`. */
   readonly address: string;
   /** Makes it fall silent, as if stalled, until `resume`. */
-  stall(): void;
-  resume(): void;
+  readonly stall: () => void;
+  readonly resume: () => void;
   /** Ends it at once. */
-  kill(): Promise<void>;
+  readonly kill: () => Promise<void>;
   /** Starts it again, empty, on the same port. */
-  restart(): Promise<void>;
-  /** What its text command `stats` says, with an argument if given. Not with SASL, which speaks the binary protocol only. */
-  stats(which?: string): Promise<Map<string, string>>;
+  readonly restart: () => Promise<void>;
+  /** Changes the password of the login that it was started with. */
+  setPassword(password: string): void;
+  /** Answers of its text protocol, which one with a login does not speak. */
+  ask(command: string): Promise<string>;
+  /** What `stats` says, about a topic if given. */
+  stats(topic?: string): Promise<Map<string, string>>;
 }
 
 /** What tests tear down with. */
@@ -50,6 +53,17 @@ export async function startMemcached(
     await until('memcached listens', () => accepts(port));
   }
 
+  async function ask(command: string): Promise<string> {
+    const socket = createConnection(port, '127.0.0.1').setEncoding('latin1');
+    socket.write(`${command}\r\n`);
+    let answer = '';
+    for await (const chunk of socket) {
+      answer += String(chunk);
+      if (/(^|\n)(END|OK|STORED|SERVER_ERROR.*|ERROR)\r\n$/.test(answer)) break;
+    }
+    return answer;
+  }
+
   await run();
   t.teardown(() => stop(child, 'SIGKILL'));
   return {
@@ -61,26 +75,37 @@ export async function startMemcached(
       await stop(child, 'SIGKILL');
     },
     restart: run,
-    stats: (which = '') => stats(port, which),
+    setPassword: (password) => {
+      if (login && sasl) setPassword(sasl.SASL_CONF_PATH, { ...login, password });
+    },
+    ask,
+    stats: async (topic = '') => {
+      const answer = await ask(`stats ${topic}`);
+      return new Map([...answer.matchAll(/^STAT (\S+) (.*)\r$/gm)].map(([, name = '', value = '']) => [name, value]));
+    },
   };
 }
 
 /** A SASL database with one user, and the environment that makes memcached use it. */
-function saslDatabase(t: Test, { username, password }: Login): Record<string, string> {
+function saslDatabase(t: Test, login: Login): { SASL_CONF_PATH: string } {
   const folder = mkdtempSync(join(tmpdir(), 'hello-n-sasl-'));
   t.teardown(() => {
     rmSync(folder, { recursive: true });
   });
+  writeFileSync(join(folder, 'memcached.conf'), `mech_list: plain\nsasldb_path: ${join(folder, 'db')}\n`);
+  setPassword(folder, login);
+  return { SASL_CONF_PATH: folder };
+}
+
+function setPassword(folder: string, { username, password }: Login): void {
   const database = join(folder, 'db');
-  writeFileSync(join(folder, 'memcached.conf'), `mech_list: plain\nsasldb_path: ${database}\n`);
   execFileSync('saslpasswd2', ['-p', '-f', database, '-a', 'memcached', '-c', '-u', hostname(), username], {
     input: password,
-    env: { ...process.env, PATH: `${process.env['PATH']}:/usr/sbin` },
+    env: { ...process.env, PATH: `${process.env.PATH ?? ''}:/usr/sbin` },
   });
-  // memcached gives up being root.
+  // memcached gives up being root before it reads them.
   chmodSync(folder, 0o755);
   chmodSync(database, 0o644);
-  return { SASL_CONF_PATH: folder };
 }
 
 async function accepts(port: number): Promise<boolean> {
@@ -93,15 +118,4 @@ async function accepts(port: number): Promise<boolean> {
   } finally {
     socket.destroy();
   }
-}
-
-async function stats(port: number, which: string): Promise<Map<string, string>> {
-  const socket = createConnection(port, '127.0.0.1').setEncoding('latin1');
-  socket.write(`stats ${which}\r\n`);
-  let text = '';
-  for await (const chunk of socket) {
-    text += String(chunk);
-    if (text.endsWith('END\r\n')) break;
-  }
-  return new Map([...text.matchAll(/^STAT (\S+) (.*)\r$/gm)].map(([, name = '', value = '']) => [name, value]));
 }

@@ -1,0 +1,106 @@
+import { once } from 'node:events';
+import { Agent, get, type IncomingMessage } from 'node:http';
+import { text } from 'node:stream/consumers';
+
+/** What is promised, in milliseconds, and on top of it what a busy machine may add. */
+export const NOISE = 300;
+export const IN_TIME = 1100 + NOISE;
+export const AT_ONCE = NOISE;
+export const BACK = 500 + NOISE;
+
+/** What a visitor saw of one greeting. */
+export interface Greeting {
+  /** When it was asked for and how long the answer took, in milliseconds. */
+  readonly at: number;
+  readonly took: number;
+  readonly status: number;
+  /** The count; undefined with any answer but 200. */
+  readonly count: number | undefined;
+  /** Whether the answer began a new session. */
+  readonly isNew: boolean;
+  readonly body: string;
+  readonly headers: IncomingMessage['headers'];
+}
+
+/** A visitor with a cookie of its own, who asks for one greeting after the other. */
+export class Visitor {
+  readonly greetings: Greeting[] = [];
+  readonly #url: string;
+  readonly #agent = new Agent({ keepAlive: true });
+  #cookie: string | undefined;
+  #walking: Promise<void> | undefined;
+  #stop: () => void = () => undefined;
+
+  /** @param cookie what a browser would send, such as `sid=...` */
+  constructor(url: string, cookie?: string) {
+    this.#url = url;
+    this.#cookie = cookie;
+  }
+
+  async ask(headers: Record<string, string> = {}): Promise<Greeting> {
+    const at = performance.now();
+    const cookie = this.#cookie === undefined ? {} : { cookie: this.#cookie };
+    const request = get(this.#url, { agent: this.#agent, headers: { ...cookie, ...headers } });
+    const [response] = (await once(request, 'response')) as [IncomingMessage];
+    const body = await text(response);
+    const [set] = response.headers['set-cookie'] ?? [];
+    if (set !== undefined) [this.#cookie] = set.split(';');
+    const number = /Hello #(\d+)/.exec(body)?.[1];
+    const greeting = {
+      at,
+      took: performance.now() - at,
+      status: response.statusCode ?? 0,
+      count: number === undefined ? undefined : Number(number),
+      isNew: set !== undefined,
+      body,
+      headers: response.headers,
+    };
+    this.greetings.push(greeting);
+    return greeting;
+  }
+
+  /** Goes on asking until `stop`, pausing between greetings for so many milliseconds. */
+  walk(pause: number): void {
+    let walking = true;
+    const walk = async (): Promise<void> => {
+      while (walking) {
+        await this.ask();
+        await new Promise((resolve) => setTimeout(resolve, pause));
+      }
+    };
+    this.#stop = () => {
+      walking = false;
+    };
+    this.#walking = walk();
+  }
+
+  async stop(): Promise<void> {
+    this.#stop();
+    await this.#walking;
+    this.#agent.destroy();
+  }
+}
+
+/** What a visitor's greetings show that must never be; empty if all is well. */
+export function brokenPromises({ greetings }: Visitor): string[] {
+  const broken: string[] = [];
+  let last: number | undefined;
+  let failed = 0;
+  for (const { status, count, isNew, headers } of greetings) {
+    if (status === 503) {
+      failed += 1;
+      if (headers['retry-after'] !== '1') broken.push('a 503 without Retry-After');
+      if (headers['set-cookie']) broken.push('a 503 that touches the cookie');
+    } else if (status !== 200 || count === undefined) {
+      broken.push(`an answer ${status}`);
+    } else {
+      if (isNew) last = 0;
+      const most = (last ?? 0) + 1 + (isNew ? 0 : failed);
+      if (count <= (last ?? 0)) broken.push(`#${count} after #${last}`);
+      else if (count > most) broken.push(`#${count} after #${last} with ${failed} failed between`);
+      last = count;
+      failed = 0;
+    }
+  }
+  return broken;
+}
