@@ -60,9 +60,10 @@ export function buildApp(config: Config, counters: Counters): FastifyInstance {
     if (request.headers['sec-purpose']?.toString().startsWith('prefetch')) {
       return say(reply, 503, 'A greeting counts only when the visitor really comes');
     }
-    const greeting = `Hello #${await request.session.increment()}`;
-    if (!wantsPage(request)) return `${greeting}\n`;
-    return reply.type(HTML).send(page.render({ heading: greeting, line: `from ${config.dyno}` }));
+    const count = await request.session.increment();
+    if (!wantsPage(request)) return `Hello #${count}\n`;
+    const { dyno } = config;
+    return reply.type(HTML).send(page.render({ count: String(count), dyno, line: `Answered by ${dyno}` }));
   });
 
   app.head('/', (request, reply) => {
@@ -112,7 +113,7 @@ export function buildApp(config: Config, counters: Counters): FastifyInstance {
         .code(503)
         .header('refresh', '2')
         .type(HTML)
-        .send(page.render({ heading: 'One moment', line }));
+        .send(page.render({ count: '…', line }));
   }
 }
 

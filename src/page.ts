@@ -11,7 +11,8 @@ export interface Page {
 
 /** Reads the page once, when the process starts. */
 export function loadPage(): Page {
-  const html = readFileSync(new URL('../views/hello.html', import.meta.url), 'utf8');
+  const { repository = '' } = JSON.parse(read('app.json')) as { repository?: string };
+  const html = read('views/hello.html').replace('{{source}}', () => escape(repository));
   // Every second part is the name of a placeholder.
   const parts = html.split(/\{\{(\w+)\}\}/);
   return {
@@ -23,6 +24,10 @@ export function loadPage(): Page {
     ].join('; '),
     render: (values) => parts.map((part, index) => (index % 2 ? escape(values[part] ?? '') : part)).join(''),
   };
+}
+
+function read(file: string): string {
+  return readFileSync(new URL(`../${file}`, import.meta.url), 'utf8');
 }
 
 /** What a policy calls an inline element: the digest of all between its tags (CSP Level 3, 6.7.3.3). */
