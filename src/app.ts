@@ -91,9 +91,10 @@ export function buildApp(config: Config, counters: Counters): FastifyInstance {
   function receive(request: FastifyRequest, reply: FastifyReply): void {
     reply.headers(headers);
     const target = originForm(request.url);
-    if (request.protocol === 'https') {
-      reply.header('strict-transport-security', 'max-age=31536000');
-    } else if (config.onHeroku && request.headers['x-forwarded-proto'] !== undefined) {
+    // Not by request.protocol, which for a malformed path trusts nobody.
+    const protocol = config.onHeroku ? request.headers['x-forwarded-proto'] : undefined;
+    if (protocol === 'https') reply.header('strict-transport-security', 'max-age=31536000');
+    if (protocol === 'http') {
       reply.redirect(`https://${request.headers.host ?? ''}${target}`, 308);
       return;
     }
