@@ -1,6 +1,6 @@
 import { Agent, createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { once } from 'node:events';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { createProxyServer } from 'httpxy';
@@ -54,6 +54,11 @@ export async function startRouter({
   const server = createServer({ keepAliveTimeout: IDLE }, (request, response) => {
     void route(request, response);
   });
+  const sockets = new Set<Socket>();
+  server.on('connection', (socket) => {
+    sockets.add(socket);
+    socket.on('close', () => sockets.delete(socket));
+  });
   server.listen(port, host);
   await once(server, 'listening');
   return {
@@ -64,6 +69,8 @@ export async function startRouter({
       const deadline = setTimeout(() => server.closeAllConnections(), 5000);
       const closed = once(server, 'close');
       server.close();
+      // Browsers open some in advance. To Node.js they are not idle.
+      for (const socket of sockets) if (socket.bytesRead === 0) socket.destroy();
       await closed;
       clearTimeout(deadline);
       agent.destroy();

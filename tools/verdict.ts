@@ -1,0 +1,108 @@
+/** An answer that greeted the visitor. */
+export interface Greeting {
+  readonly number: number;
+  readonly dyno: string;
+  /** How many milliseconds the answer took. */
+  readonly took: number;
+  /** The highest number that the visitor had read when this greeting was asked for. */
+  readonly known: number;
+  /** Whether it came with another cookie: the visitor's was not known. */
+  readonly replaced: boolean;
+}
+
+/** An answer that did not, or none. */
+export interface Failure {
+  readonly reason: string;
+}
+
+/** What one visitor saw, in the order in which the answers came. */
+export type Answer = Greeting | Failure;
+
+/** How many numbers or kinds of failure are named. */
+const NAMED = 5;
+
+/**
+ * Judges what one visitor saw who was new to the app. Requests at the same time may be counted in any order; so a count
+ * has fallen back only if a number is lower than one that had been read before it was asked for.
+ *
+ * @returns what is wrong, one sentence each; none is a proof
+ */
+export function faults(answers: readonly Answer[]): string[] {
+  const greetings = answers.filter((answer): answer is Greeting => 'number' in answer);
+  const failures = answers.filter((answer): answer is Failure => 'reason' in answer);
+  return [
+    failures.length > 0 ? failed(failures, answers.length) : '',
+    fallenBack(answers, greetings),
+    repeated(greetings),
+    missing(greetings, failures.length),
+  ].filter((fault) => fault !== '');
+}
+
+export function proof(greetings: readonly Greeting[]): string {
+  const dynos = new Set(greetings.map(({ dyno }) => dyno)).size;
+  return `each number from 1 to ${greetings.length} came exactly once, over ${several(dynos, 'dyno')}`;
+}
+
+function failed(failures: readonly Failure[], requests: number): string {
+  const reasons = [...tally(failures.map(({ reason }) => reason))].map(([reason, times]) =>
+    times > 1 ? `${reason} (${times} times)` : reason,
+  );
+  return `${failures.length} of ${several(requests, 'request')} failed: ${shortened(reasons)}`;
+}
+
+function fallenBack(answers: readonly Answer[], greetings: readonly Greeting[]): string {
+  const isBack = ({ number, known, replaced }: Greeting): boolean => number < known || replaced;
+  const first = greetings.find(isBack);
+  if (!first) return '';
+  const at = `at greeting ${answers.indexOf(first) + 1}, answered by ${first.dyno}`;
+  if (first.number > first.known) return `another cookie was set ${at}, though the count went on with ${first.number}`;
+  const line = `the count fell back to ${first.number} ${at}`;
+  const replacing = new Set(greetings.filter(({ replaced }) => replaced).map(({ dyno }) => dyno));
+  if (replacing.size === 0) return `${line}, after ${first.known} had been shown`;
+  const knowing = greetings.filter(({ replaced }) => !replaced);
+  // Each dyno either always knew the session, or never did.
+  const divided = !knowing.some(({ dyno }) => replacing.has(dyno));
+  return `${line}: ${divided ? 'the dynos do not share a store' : 'the session was lost, and another cookie set'}`;
+}
+
+function repeated(greetings: readonly Greeting[]): string {
+  const numbers = [...tally(greetings.map(({ number }) => number))].filter(([, times]) => times > 1);
+  if (numbers.length === 0) return '';
+  const times = numbers
+    .sort(([a], [b]) => a - b)
+    .map(([number, count]) => (count === 2 ? `${number} twice` : `${number} ${count} times`));
+  return `numbers were shown more than once: ${shortened(times)}`;
+}
+
+function missing(greetings: readonly Greeting[], failures: number): string {
+  const shown = [...new Set(greetings.map(({ number }) => number))].sort((a, b) => a - b);
+  // Whether requests that failed were counted last is not to be known.
+  const highest = failures > 0 ? (shown.at(-1) ?? 0) : greetings.length;
+  const gaps: string[] = [];
+  let count = 0;
+  let next = 1;
+  for (const number of [...shown.filter((number) => number <= highest), highest + 1]) {
+    if (number > next) gaps.push(number - 1 > next ? `${next} to ${number - 1}` : `${next}`);
+    count += Math.max(0, number - next);
+    next = number + 1;
+  }
+  if (count === 0) return '';
+  const line = `${count} of the numbers 1 to ${highest} ${count === 1 ? 'is' : 'are'} missing: ${shortened(gaps)}`;
+  return count <= failures ? `${line} (a request that failed may have been counted)` : line;
+}
+
+/** How often each value is there. */
+function tally<Value>(values: readonly Value[]): Map<Value, number> {
+  const counts = new Map<Value, number>();
+  for (const value of values) counts.set(value, (counts.get(value) ?? 0) + 1);
+  return counts;
+}
+
+function shortened(list: readonly string[]): string {
+  const rest = list.length - NAMED;
+  return list.slice(0, NAMED).join(', ') + (rest > 0 ? ` and ${rest} more` : '');
+}
+
+export function several(number: number, what: string): string {
+  return `${number} ${what}${number === 1 ? '' : 's'}`;
+}
