@@ -1,0 +1,24 @@
+// @fastify/session as its documentation shows it. It takes a store made for express-session.
+import cookie from '@fastify/cookie';
+import session from '@fastify/session';
+import connectMemjs from 'connect-memjs';
+import expressSession from 'express-session';
+import fastify from 'fastify';
+
+const MemjsStore = connectMemjs(expressSession);
+const app = fastify();
+
+app.register(cookie);
+app.register(session, {
+  secret: 'known to the whole world, as this is a benchmark',
+  cookie: { secure: false },
+  store: new MemjsStore({ servers: [process.env.MEMCACHE_SERVERS] }),
+});
+
+app.get('/', async (request, reply) => {
+  request.session.count = (request.session.count ?? 0) + 1;
+  reply.type('text/plain; charset=utf-8');
+  return `Hello #${request.session.count}\n`;
+});
+
+console.log(await app.listen({ port: 0, host: '127.0.0.1' }));
