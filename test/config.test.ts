@@ -1,0 +1,171 @@
+import { test } from 'tap';
+import { ConfigError, readConfig } from '../src/config.js';
+
+type Environment = Record<string, string>;
+
+const NO_LOGIN = { username: undefined, password: undefined };
+const LOCAL = { host: 'localhost', port: 11_211 };
+
+/** The complaints about an environment, one by one. */
+function complaints(env: Environment): string[] {
+  try {
+    readConfig(env);
+    return [];
+  } catch (error) {
+    if (error instanceof ConfigError) return error.message.split('\n');
+    throw error;
+  }
+}
+
+await test('an empty environment is a developer at home', (t) => {
+  const config = {
+    port: 3000,
+    host: 'localhost',
+    onHeroku: false,
+    dyno: 'local',
+    memcached: undefined,
+    sessionTtl: 86_400,
+    logLevel: 'info',
+  };
+  t.strictSame(readConfig({}), config);
+  const names = ['PORT', 'HOST', 'DYNO', 'COUNTERS', 'SESSION_TTL', 'LOG_LEVEL'];
+  const sets = ['MEMCACHIER', 'MEMCACHEDCLOUD', 'MEMCACHE'].flatMap((name) =>
+    ['SERVERS', 'USERNAME', 'PASSWORD'].map((suffix) => `${name}_${suffix}`),
+  );
+  const empty = Object.fromEntries([...names, ...sets].map((name) => [name, '']));
+  t.strictSame(readConfig(empty), config, 'a variable set to the empty string counts as not set');
+  t.end();
+});
+
+await test('on Heroku the process listens on every address', (t) => {
+  const heroku = { DYNO: 'web.12', MEMCACHIER_SERVERS: 'mc.example' };
+  t.match(readConfig(heroku), { host: '0.0.0.0', onHeroku: true, dyno: 'web.12' });
+  t.match(readConfig({ ...heroku, HOST: '127.0.0.1' }), { host: '127.0.0.1' });
+  t.match(readConfig({ HOST: '::' }), { host: '::', onHeroku: false });
+  t.end();
+});
+
+await test('the first of three providers that is present counts', (t) => {
+  const [login, none] = [{ username: 'u', password: 'p w:@,' }, NO_LOGIN];
+  const env: Environment = {};
+  for (const name of ['MEMCACHE', 'MEMCACHEDCLOUD', 'MEMCACHIER']) {
+    const server = `${name.toLowerCase()}.example`;
+    env[`${name}_SERVERS`] = `${server}:12345`;
+    t.strictSame(readConfig(env).memcached, { servers: [{ host: server, port: 12_345 }], credentials: none }, name);
+    env[`${name}_USERNAME`] = login.username;
+    env[`${name}_PASSWORD`] = login.password;
+    t.strictSame(readConfig(env).memcached?.credentials, login, name);
+  }
+  t.match(readConfig({ MEMCACHIER_SERVERS: '', MEMCACHE_SERVERS: 'localhost' }).memcached, { servers: [LOCAL] });
+  t.end();
+});
+
+await test('servers are host or host:port, several separated by commas', (t) => {
+  const servers = (list: string): unknown => readConfig({ MEMCACHE_SERVERS: list }).memcached?.servers;
+  t.strictSame(servers('localhost'), [LOCAL]);
+  t.strictSame(servers('mc1.ec2.example:11211, 192.0.2.7:1 ,[2001:db8::1]:65535,[::1]'), [
+    { host: 'mc1.ec2.example', port: 11_211 },
+    { host: '192.0.2.7', port: 1 },
+    { host: '2001:db8::1', port: 65_535 },
+    { host: '::1', port: 11_211 },
+  ]);
+  t.end();
+});
+
+await test('COUNTERS=memory keeps the counts in memory, whatever else is set', (t) => {
+  for (const env of [{}, { DYNO: 'web.1' }, { MEMCACHIER_SERVERS: 'localhost' }, { MEMCACHE_SERVERS: 'http://x' }]) {
+    t.equal(readConfig({ ...env, COUNTERS: 'memory' }).memcached, undefined);
+  }
+  t.end();
+});
+
+await test('numbers and levels at their limits are well', (t) => {
+  t.match(readConfig({ PORT: '65535', SESSION_TTL: '2592000' }), { port: 65_535, sessionTtl: 2_592_000 });
+  t.match(readConfig({ PORT: '1', SESSION_TTL: '2' }), { port: 1, sessionTtl: 2 });
+  for (const level of ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']) {
+    t.equal(readConfig({ LOG_LEVEL: level }).logLevel, level);
+  }
+  t.end();
+});
+
+await test('whatever is wrong is told in one line: the variable, its value, and what it should be', (t) => {
+  const wrong: [string, string[], RegExp][] = [
+    ['PORT', ['abc', '-1', '65536', '99999', '3000x', '3e3', '1.5', ' ', '0x10', '9'.repeat(400)], /from \d+ to 65535/],
+    ['SESSION_TTL', ['0', '1', '2592001', '2678400', 'abc', '-5', '60s', '1e3', '\n60'], /from 2 to 2592000/],
+    ['LOG_LEVEL', ['verbose', 'INFO', 'info ', '30', 'constructor'], /trace, debug, info, warn, error, fatal, silent/],
+    ['COUNTERS', ['redis', 'Memory', 'true'], /memory/],
+    [
+      'MEMCACHE_SERVERS',
+      [
+        ...[
+          'http://localhost',
+          'memcached://localhost:11211',
+          'localhost:99999',
+          'localhost:0',
+          'localhost:',
+          ':11211',
+        ],
+        ...['localhost:abc', 'a,,b', 'a,', ',', 'a b', 'a;b', '::1', '[::1', 'a:1:2', 'a\nb', 'localhost/1', 'a:-1'],
+      ],
+      /host or host:port/,
+    ],
+  ];
+  for (const [name, values, allowed] of wrong) {
+    for (const value of values) {
+      const [complaint = '', ...others] = complaints({ [name]: value });
+      t.strictSame(others, [], `one line for ${name}=${value.slice(0, 20)}`);
+      t.ok(complaint.startsWith(`${name} is ${JSON.stringify(value)}`), complaint.slice(0, 100));
+      t.match(complaint, allowed);
+    }
+  }
+  t.match(complaints({ DYNO: 'web\r\n1', COUNTERS: 'memory' }), [/^DYNO is "web\\r\\n1"/]);
+  t.end();
+});
+
+await test('everything that is wrong is told at once', (t) => {
+  const env = {
+    PORT: 'abc',
+    DYNO: 'web 1',
+    COUNTERS: 'redis',
+    SESSION_TTL: '0',
+    LOG_LEVEL: 'loud',
+    MEMCACHIER_SERVERS: 'http://localhost',
+    MEMCACHIER_USERNAME: 'u',
+  };
+  const told = complaints(env).map((complaint) => complaint.split(' ')[0] ?? '');
+  t.strictSame(told.sort(), [
+    ...['COUNTERS', 'DYNO', 'LOG_LEVEL', 'MEMCACHIER_PASSWORD', 'MEMCACHIER_SERVERS', 'PORT', 'SESSION_TTL'],
+  ]);
+  t.end();
+});
+
+await test('on Heroku without Memcached the complaint names the command that adds the add-on', (t) => {
+  const [complaint, ...others] = complaints({ DYNO: 'web.1' });
+  t.match(complaint, /^MEMCACHIER_SERVERS is not set.*heroku addons:create memcachier:dev/);
+  t.strictSame(others, []);
+  t.end();
+});
+
+await test('half a login is refused, and so is a login without servers', (t) => {
+  for (const name of ['MEMCACHIER', 'MEMCACHEDCLOUD', 'MEMCACHE']) {
+    const [server, login] = [{ [`${name}_SERVERS`]: 'localhost' }, { [`${name}_PASSWORD`]: 'hunter2' }];
+    t.match(complaints({ ...server, ...login }), [new RegExp(`^${name}_USERNAME is not set`)]);
+    t.match(complaints({ ...server, [`${name}_USERNAME`]: 'u' }), [new RegExp(`^${name}_PASSWORD is not set`)]);
+    t.match(complaints({ ...login, [`${name}_USERNAME`]: 'u' }), [new RegExp(`^${name}_SERVERS is`)]);
+  }
+  t.end();
+});
+
+await test('no complaint tells a password', (t) => {
+  for (const env of [
+    { MEMCACHE_SERVERS: 'localhost:99999', MEMCACHE_USERNAME: 'u', MEMCACHE_PASSWORD: 'hunter2' },
+    { MEMCACHE_SERVERS: 'localhost', MEMCACHE_PASSWORD: 'hunter2' },
+    { MEMCACHE_SERVERS: 'memcached://u:hunter2@localhost:11211' },
+    { MEMCACHIER_SERVERS: 'ok,u:hunter2@localhost', MEMCACHE_PASSWORD: 'hunter2' },
+  ]) {
+    const told = complaints(env);
+    t.equal(told.length, 1);
+    t.notMatch(told.join(), 'hunter2');
+  }
+  t.end();
+});

@@ -1,0 +1,259 @@
+import cookie from '@fastify/cookie';
+import fastify, { type FastifyInstance, type LightMyRequestResponse } from 'fastify';
+import { test, type Test } from 'tap';
+import { CountersUnavailable } from '../src/counters/counters.js';
+import { session } from '../src/session.js';
+import { Recorder, unavailable } from './support/recorder.js';
+
+const HTTPS = { 'x-forwarded-proto': 'https' };
+/** Shaped like an id, and known to nobody. */
+const FORGED = 'AAAAAAAAAAAAAAAAAAAAAAAA';
+
+/** An app as somebody else would write it, who takes the session plugin along. */
+async function build(t: Test): Promise<{ app: FastifyInstance; counters: Recorder; get: Get }> {
+  const counters = new Recorder();
+  const app = fastify({ trustProxy: true });
+  app.register(session, { counters });
+  app.get('/', (request) => request.session.increment());
+  app.get('/twice', async (request) => [await request.session.increment(), await request.session.increment()]);
+  app.get('/end', async (request) => {
+    await request.session.end();
+    return 'ended';
+  });
+  app.get('/anew', async (request) => {
+    await request.session.end();
+    return request.session.increment();
+  });
+  app.get('/idle', (request) => ({ hasSession: typeof request.session.increment === 'function' }));
+  app.setErrorHandler((error, _request, reply) => reply.code(error instanceof CountersUnavailable ? 503 : 500).send());
+  t.teardown(() => app.close());
+  await app.ready();
+  counters.heard();
+  return {
+    app,
+    counters,
+    get: (url, sent, headers = {}) =>
+      app.inject({ url, headers: { ...headers, ...(sent === undefined ? {} : { cookie: sent }) } }),
+  };
+}
+
+type Get = (url: string, cookie?: string, headers?: Record<string, string>) => Promise<LightMyRequestResponse>;
+
+/** The id that an answer sets, in a cookie of that name. */
+function idOf({ cookies }: LightMyRequestResponse, name = 'sid'): string {
+  return cookies.find((one) => one.name === name)?.value ?? '';
+}
+
+await test('the cookie lasts as long as the browser is open, and no script sees it', async (t) => {
+  const { get } = await build(t);
+  t.match((await get('/')).headers['set-cookie'], /^sid=[\w-]+; Path=\/; HttpOnly; SameSite=Lax$/);
+  const secure = await get('/', undefined, HTTPS);
+  t.match(secure.headers['set-cookie'], /^__Host-sid=[\w-]+; Path=\/; HttpOnly; Secure; SameSite=Lax$/);
+});
+
+await test('an id holds at least 128 random bits', async (t) => {
+  const { get } = await build(t);
+  const ids = new Set<string>();
+  let [everSet, neverClear] = [0n, -1n];
+  for (let n = 0; n < 300; n += 1) {
+    const id = idOf(await get('/'));
+    ids.add(id);
+    const bits = BigInt(`0x${Buffer.from(id, 'base64url').toString('hex')}`);
+    everSet |= bits;
+    neverClear &= bits;
+  }
+  t.equal(ids.size, 300, 'no two are the same');
+  const changing = (everSet & ~neverClear).toString(2).replaceAll('0', '').length;
+  t.ok(changing >= 128, `${changing} bits are now this, now that`);
+});
+
+await test('the store knows a digest of the id, not the id', async (t) => {
+  const { get, counters } = await build(t);
+  const id = idOf(await get('/'));
+  await get('/', `sid=${id}`);
+  await get('/end', `sid=${id}`);
+  const keys = counters.asked.map((question) => question.split(' ')[1] ?? '');
+  t.equal(keys.length, 3);
+  t.equal(new Set(keys).size, 1, 'the same id is always the same key');
+  for (const key of keys) {
+    t.match(key, /^[\x21-\x7e]{30,32}$/, 'long enough that no two meet, short enough for the 96-byte slab class');
+    t.notMatch(key, id.slice(0, 6));
+    t.notMatch(id, key.slice(0, 6));
+  }
+});
+
+await test('an unknown id is replaced, never adopted', async (t) => {
+  const { get, counters } = await build(t);
+  const answer = await get('/', `sid=${FORGED}`);
+  t.equal(answer.body, '1');
+  const id = idOf(answer);
+  t.match(id, /^[\w-]{24}$/);
+  t.not(id, FORGED);
+  t.strictSame(counters.heard(), ['increment', 'start']);
+  t.equal((await get('/', `sid=${id}`)).body, '2');
+  t.not(idOf(await get('/', `sid=${FORGED}`)), FORGED, 'nor when it comes again');
+  await get('/end', `sid=${id}`);
+  const again = await get('/', `sid=${id}`);
+  t.equal(again.body, '1');
+  t.not(idOf(again), id, 'nor when it was known once');
+});
+
+await test('a cookie that is not shaped like an id never reaches the store', async (t) => {
+  const { get, counters } = await build(t);
+  const id = idOf(await get('/'));
+  counters.heard();
+  const malformed = [
+    '',
+    'x',
+    id.slice(0, -1),
+    `${id}A`,
+    `${id} ${id}`,
+    `"${id}"`,
+    `'${id}'`,
+    id.repeat(200).slice(0, 4096),
+    'x'.repeat(4096),
+    '%',
+    '%ff%fe',
+    `${id.slice(1)}%0a`,
+    `${id.slice(1)}%00`,
+    `${id.slice(1)}=`,
+    `${id.slice(1)}+`,
+    `${id.slice(1)}/`,
+    `${id.slice(1)}\u00e9`,
+    `${id.slice(1)},`,
+    '__proto__',
+    'get key',
+    '{"count":7}',
+  ];
+  for (const value of malformed) {
+    const answer = await get('/', `sid=${value}`);
+    t.match(answer, { statusCode: 200, body: '1' }, `sid=${value.slice(0, 40)}`);
+    t.match(idOf(answer), /^[\w-]{24}$/);
+    t.strictSame(counters.heard(), ['start'], 'only a new session is asked for');
+  }
+  for (const header of ['sid', '=', ';;;', `SID=${id}`, `xsid=${id}`, `a b=c; =${id}`, `sid ${id}`, '\u00ff']) {
+    t.match(await get('/', header), { statusCode: 200, body: '1' }, header);
+    t.strictSame(counters.heard(), ['start']);
+  }
+});
+
+await test('of repeated cookies the first counts', async (t) => {
+  const { get, counters } = await build(t);
+  const [one, two] = [idOf(await get('/')), idOf(await get('/'))];
+  await get('/', `sid=${one}`);
+  t.equal((await get('/', `sid=${one}; sid=${two}`)).body, '3');
+  t.equal((await get('/', `sid=${two}; sid=${one}`)).body, '2');
+  t.equal((await get('/', `theme=dark; sid=${two};sid=junk`)).body, '3');
+  counters.heard();
+  t.equal((await get('/', `sid=junk; sid=${one}`)).body, '1');
+  t.strictSame(counters.heard(), ['start'], 'also when it is junk');
+});
+
+await test('over https only the cookie counts that came over https', async (t) => {
+  const { get, counters } = await build(t);
+  const plain = idOf(await get('/'));
+  const secure = idOf(await get('/', undefined, HTTPS), '__Host-sid');
+  counters.heard();
+  t.equal((await get('/', `sid=${secure}`, HTTPS)).body, '1');
+  t.equal((await get('/', `__Host-sid=${plain}`)).body, '1');
+  t.strictSame(counters.heard(), ['start', 'start']);
+  t.equal((await get('/', `sid=${plain}; __Host-sid=${secure}`, HTTPS)).body, '2');
+  const ended = await get('/end', `sid=${plain}`, HTTPS);
+  t.notOk(ended.headers['set-cookie'], 'and the other is left alone');
+});
+
+await test('the store is asked when the session is, and at no other time', async (t) => {
+  const { get, counters } = await build(t);
+  const id = idOf(await get('/'));
+  counters.heard();
+  t.match((await get('/idle', `sid=${id}`)).json(), { hasSession: true });
+  t.equal((await get('/nothing', `sid=${id}`)).statusCode, 404);
+  t.equal((await get('/%', `sid=${id}`)).statusCode, 400);
+  t.strictSame(counters.heard(), []);
+  t.equal((await get('/', `sid=${id}`)).body, '2');
+  t.strictSame(counters.heard(), ['increment'], 'one question for a greeting');
+});
+
+await test('two increments in one request count twice, also for a new visitor', async (t) => {
+  const { get, counters } = await build(t);
+  const answer = await get('/twice');
+  t.strictSame(answer.json(), [1, 2]);
+  t.equal(answer.cookies.length, 1);
+  t.strictSame(counters.heard(), ['start', 'increment']);
+  t.strictSame((await get('/twice', `sid=${idOf(answer)}`)).json(), [3, 4]);
+});
+
+await test('a session ended and begun anew in one request is another one', async (t) => {
+  const { get } = await build(t);
+  const id = idOf(await get('/'));
+  const answer = await get('/anew', `sid=${id}`);
+  t.equal(answer.body, '1');
+  t.equal(answer.cookies.length, 1, 'one cookie is set, not one cleared and one set');
+  t.match(idOf(answer), /^[\w-]{24}$/);
+  t.not(idOf(answer), id);
+  t.equal((await get('/', `sid=${idOf(answer)}`)).body, '2');
+  t.equal((await get('/', `sid=${id}`)).body, '1', 'the old one is gone');
+});
+
+await test('ending clears the cookie that the request carried, by its attributes', async (t) => {
+  const { get, counters } = await build(t);
+  const cleared = 'Max-Age=0; Path=/; Expires=Thu, 01 Jan 1970 00:00:00 GMT; HttpOnly;';
+  const [plain, secure] = [await get('/end', `sid=${FORGED}`), await get('/end', `__Host-sid=${FORGED}`, HTTPS)];
+  t.equal(plain.headers['set-cookie'], `sid=; ${cleared} SameSite=Lax`);
+  t.equal(secure.headers['set-cookie'], `__Host-sid=; ${cleared} Secure; SameSite=Lax`);
+  t.strictSame(counters.heard(), ['end', 'end']);
+  t.equal((await get('/end', 'sid=junk')).headers['set-cookie'], `sid=; ${cleared} SameSite=Lax`);
+  t.notOk((await get('/end')).headers['set-cookie']);
+  t.strictSame(counters.heard(), [], 'where there is no id there is nothing to end');
+});
+
+await test('while the store cannot be asked, the cookie stays as it is', async (t) => {
+  const { get, counters } = await build(t);
+  const id = idOf(await get('/'));
+  counters.failure = unavailable();
+  for (const url of ['/', '/twice', '/end', '/anew']) {
+    for (const sent of [`sid=${id}`, `sid=${FORGED}`]) {
+      t.match(await get(url, sent), { statusCode: 503, headers: { 'set-cookie': undefined } }, `${url} ${sent}`);
+    }
+  }
+  t.match(await get('/'), { statusCode: 503, headers: { 'set-cookie': undefined } }, 'none is set for a new visitor');
+  t.match(await get('/', 'sid=junk'), { statusCode: 503, headers: { 'set-cookie': undefined } });
+  counters.failure = undefined;
+  t.equal((await get('/', `sid=${id}`)).body, '2');
+});
+
+await test('a greeting waits for the store for a second, whatever it has to ask', async (t) => {
+  const { get, counters } = await build(t);
+  await get('/', `sid=${FORGED}`);
+  await get('/end', `sid=${FORGED}`);
+  t.equal(counters.patience.length, 3);
+  for (const patience of counters.patience) t.ok(patience > 500 && patience <= 1000, `${patience.toFixed()} ms`);
+});
+
+await test('it shares @fastify/cookie with the app that has it already', async (t) => {
+  const counters = new Recorder();
+  const app = fastify();
+  app.register(cookie);
+  app.register(session, { counters });
+  app.get('/', async (request, reply) => {
+    reply.setCookie('theme', 'dark');
+    return request.session.increment();
+  });
+  t.teardown(() => app.close());
+  const { cookies, body } = await app.inject('/');
+  t.equal(body, '1');
+  t.strictSame(cookies.map(({ name }) => name).sort(), ['sid', 'theme']);
+});
+
+await test('it can be had by a part of an app only', async (t) => {
+  const counters = new Recorder();
+  const app = fastify();
+  app.register(async (part) => {
+    await part.register(session, { counters });
+    part.get('/counted', (request) => request.session.increment());
+  });
+  app.get('/', (request) => ({ hasSession: 'session' in request }));
+  t.teardown(() => app.close());
+  t.equal((await app.inject('/counted')).body, '1');
+  t.strictSame((await app.inject('/')).json(), { hasSession: false });
+});
