@@ -114,7 +114,7 @@ export function buildApp(config: Config, counters: Counters): FastifyInstance {
         .code(503)
         .header('refresh', '2')
         .type(HTML)
-        .send(page.render({ count: '…', line }));
+        .send(page.render({ count: '…', line: `${line} This page tries again by itself.` }));
   }
 }
 

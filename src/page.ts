@@ -12,7 +12,9 @@ export interface Page {
 /** Reads the page once, when the process starts. */
 export function loadPage(): Page {
   const { repository = '' } = JSON.parse(read('app.json')) as { repository?: string };
-  const html = read('views/hello.html').replace('{{source}}', () => escape(repository));
+  // Without its indentation it fits into the ten packets that a server sends before it waits (RFC 6928).
+  const lines = read('views/hello.html').replace(/^ +/gm, '');
+  const html = lines.replace('{{source}}', () => escape(repository));
   // Every second part is the name of a placeholder.
   const parts = html.split(/\{\{(\w+)\}\}/);
   return {
