@@ -82,6 +82,9 @@ export async function startRouter({
     const body = await buffer(request).catch(() => undefined);
     if (!body) return;
     rewriteHeaders(request, body.length);
+    // httpxy adds some for each dyno that is asked.
+    request.setMaxListeners(0);
+    response.setMaxListeners(0);
     const dyno = await ask([...dynos], request, response, body);
     const service = Math.round(performance.now() - start);
     log(
