@@ -70,7 +70,7 @@ function repeated(greetings: readonly Greeting[]): string {
   if (numbers.length === 0) return '';
   const times = numbers
     .sort(([a], [b]) => a - b)
-    .map(([number, count]) => (count === 2 ? `${number} twice` : `${number} ${count} times`));
+    .map(([number, count]) => (count === 2 ? `${number} (twice)` : `${number} (${count} times)`));
   return `numbers were shown more than once: ${shortened(times)}`;
 }
 
