@@ -1,6 +1,6 @@
 import { fileURLToPath } from 'node:url';
 import { startPhp, versions as php } from './contenders/php.js';
-import { startNode } from './processes.js';
+import { startNode, until } from './processes.js';
 import { greet, newVisitors } from './visitors.js';
 
 const app = fileURLToPath(new URL('../dist/server.js', import.meta.url));
@@ -15,9 +15,11 @@ export const FASTIFY_SESSION = '@fastify/session';
 export const EXPRESS_SESSION = 'express-session';
 export const PHP = `PHP ${php?.PHP.split('.', 2).join('.') ?? ''} with nginx`.replace('  ', ' ');
 
-/** Starts hello-n as on Heroku. */
-export function startOurs({ address }) {
-  return startNode(app, { DYNO: 'web.1', MEMCACHE_SERVERS: address });
+/** Starts hello-n as on Heroku. A first visitor sees that it has reached memcached, so there is one session already. */
+export async function startOurs({ address }) {
+  const ours = await startNode(app, { DYNO: 'web.1', MEMCACHE_SERVERS: address });
+  await until('hello-n greets', async () => (await greet(ours.port)).status === 200);
+  return ours;
 }
 
 /** Starts the route without a session, which answers as hello-n just did. */
@@ -49,7 +51,7 @@ export async function startContenders(memcached) {
   };
   const contenders = [];
   for (const [name, contender] of Object.entries(started)) {
-    contenders.push({ ...contender, name, cookies: await newVisitors(contender.port, 64) });
+    contenders.push({ ...contender, name, cookies: name === BARE ? [] : await newVisitors(contender.port, 64) });
   }
   return contenders;
 }

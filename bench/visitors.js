@@ -23,6 +23,10 @@ export function greet(port, cookie) {
 /** The cookies of so many new visitors. */
 export async function newVisitors(port, number) {
   const cookies = [];
-  while (cookies.length < number) cookies.push((await greet(port)).cookie);
+  while (cookies.length < number) {
+    const { status, cookie } = await greet(port);
+    if (status !== 200 || !cookie) throw new Error(`a new visitor gets status ${status} and the cookie "${cookie}"`);
+    cookies.push(cookie);
+  }
   return cookies;
 }
