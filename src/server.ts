@@ -1,53 +1,33 @@
-import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { buildApp } from './app.js';
-import { ConfigError, readConfig, type Config } from './config.js';
+import { readConfig } from './config.js';
 import { MemcachedCounters } from './counters/memcached.js';
 import { MemoryCounters } from './counters/memory.js';
 
-const config = configOrExit();
-const counters = config.memcached
-  ? new MemcachedCounters(config.memcached.servers, config.memcached.credentials, config.sessionTtl)
-  : new MemoryCounters(config.sessionTtl);
+const config = readConfig(process.env, exit);
+const { memcached, sessionTtl } = config;
+const counters = memcached ? new MemcachedCounters(memcached, sessionTtl) : new MemoryCounters(sessionTtl);
 const app = buildApp(config, counters);
 let status = 0;
 let stopping = false;
 
 // Either may come more than once: from Heroku, from a terminal, and from npm, which passes it on.
-process.on('SIGTERM', stop);
-process.on('SIGINT', stop);
+process.on('SIGTERM', stop).on('SIGINT', stop);
 process.on('uncaughtException', (error) => {
   app.log.fatal(error);
   status = 1;
   stop();
 });
-
 await app.ready();
-app.server.listen(config.port, config.host);
-try {
-  await once(app.server, 'listening');
-} catch (error) {
-  exit(`PORT ${config.port} on HOST ${config.host} cannot be listened to: ${String(error)}`);
-}
-announce();
-
-function configOrExit(): Config {
-  try {
-    return readConfig(process.env);
-  } catch (error) {
-    if (error instanceof ConfigError) exit(error.message);
-    throw error;
-  }
-}
-
-function announce(): void {
+app.server.on('error', (error) => exit(`PORT ${config.port} on HOST ${config.host} cannot be used: ${error.message}`));
+app.server.listen(config.port, config.host, () => {
   const { address, port } = app.server.address() as AddressInfo;
-  const host = address === '0.0.0.0' || address === '::' ? 'localhost' : config.host.replace(/.*:.*/, '[$&]');
+  const host = /^(0\.0\.0\.0|::)$/.test(address) ? 'localhost' : config.host.replace(/.*:.*/, '[$&]');
   const line = `Hello #N is at http://${host}:${port}/, with the counts in ${counters.place}`;
   if (process.stdout.isTTY) console.log(line);
   else app.log.info(line);
-  if (config.onHeroku && !config.memcached) app.log.warn('COUNTERS=memory: each dyno keeps counts of its own');
-}
+  if (config.onHeroku && !memcached) app.log.warn('COUNTERS=memory: each dyno keeps counts of its own');
+});
 
 function stop(): void {
   if (stopping) return;
@@ -55,7 +35,7 @@ function stop(): void {
   void app.close().then(() => process.exit(status));
 }
 
-function exit(complaint: string): never {
-  console.error(complaint);
+function exit(complaints: string): never {
+  console.error(complaints);
   process.exit(1);
 }

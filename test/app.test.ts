@@ -5,7 +5,8 @@ import { text } from 'node:stream/consumers';
 import type { FastifyInstance, InjectOptions, LightMyRequestResponse } from 'fastify';
 import { test, type Test } from 'tap';
 import { buildApp } from '../src/app.js';
-import { readConfig } from '../src/config.js';
+import { configOf } from './support/config.js';
+import { configOf } from './support/config.js';
 import { Recorder, unavailable } from './support/recorder.js';
 
 const HTTPS = { 'x-forwarded-proto': 'https' };
@@ -16,7 +17,7 @@ const FORGED = 'sid=AAAAAAAAAAAAAAAAAAAAAAAA';
 /** The app as it runs on a dyno, or on a developer's machine, on counters that write down what they are asked. */
 async function build(t: Test, env: Record<string, string> = {}): Promise<{ app: FastifyInstance; counters: Recorder }> {
   const counters = new Recorder();
-  const app = buildApp(readConfig({ LOG_LEVEL: 'silent', ...env }), counters);
+  const app = buildApp(configOf({ LOG_LEVEL: 'silent', ...env }), counters);
   t.teardown(() => app.close());
   await app.ready();
   counters.heard();
@@ -494,7 +495,7 @@ await test('two apps in one process know nothing of each other', async (t) => {
 
 await test('the counters are opened and closed with the app', async (t) => {
   const counters = new Recorder();
-  const app = buildApp(readConfig({ LOG_LEVEL: 'silent' }), counters);
+  const app = buildApp(configOf({ LOG_LEVEL: 'silent' }), counters);
   t.strictSame(counters.heard(), []);
   await app.ready();
   t.strictSame(counters.heard(), ['open']);

@@ -1,28 +1,17 @@
-/** Where the counts of all sessions live. A session is known here by its key: 32 ASCII characters. */
+/**
+ * Where the counts of all sessions live. A session is known here by its key, 32 ASCII characters. Whatever is asked fails
+ * with `CountersUnavailable` at its deadline, in milliseconds of `performance.now()`, at the latest.
+ */
 export interface Counters {
   /** Where that is, for the log. */
   readonly place: string;
-  /** Gets ready in the background. `log` hears what changes: the store lost, the store back. */
+  /** Gets ready in the background, and tells `log` when the store is lost and when it is back. */
   open(log: Log): void;
-  /**
-   * Starts a session with a count of 1. Its key is the last one that `draw`, a source of random keys, was asked for.
-   *
-   * @param deadline when to give up, in milliseconds of `performance.now()`, here and below
-   * @throws {CountersUnavailable}
-   */
+  /** Starts a session with a count of 1, under the key that `draw`, a source of random ones, gave last. */
   start(draw: () => string, deadline: number): Promise<void>;
-  /**
-   * Adds one to a session's count, at most once, and renews its time to live.
-   *
-   * @returns the count, or undefined if there is no such session
-   * @throws {CountersUnavailable} the count may have been added all the same
-   */
+  /** Adds one, at most once, and renews the time to live. Gives the count, or undefined if there is no such session. */
   increment(key: string, deadline: number): Promise<number | undefined>;
-  /**
-   * Ends a session: its count is gone.
-   *
-   * @throws {CountersUnavailable}
-   */
+  /** Ends a session: its count is gone. */
   end(key: string, deadline: number): Promise<void>;
   /** Lets go of everything. */
   close(): void;
@@ -33,15 +22,14 @@ export interface Log {
   warn(message: string): void;
 }
 
-/** The counts cannot be asked at present. The message is for the log: it may name hosts. */
+/** The counts cannot be asked at present; an increment may have counted all the same. The message may name hosts. */
 export class CountersUnavailable extends Error {
   override readonly name = 'CountersUnavailable';
+  /** Whether the store refuses the login, as that of a new add-on does for its first minutes. */
+  readonly warmingUp: boolean;
 
-  /** @param warmingUp whether the store refuses the login, as that of a new add-on does for its first minutes */
-  constructor(
-    message: string,
-    readonly warmingUp = false,
-  ) {
+  constructor(message: string, warmingUp = false) {
     super(message);
+    this.warmingUp = warmingUp;
   }
 }

@@ -1,58 +1,61 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import memjs from 'memjs';
-import { Connection, type Address, type Credentials } from './connection.js';
-import { CountersUnavailable, type Counters, type Log } from './counters.js';
+import { Connection, Opcode, template, type Server } from './connection.js';
+import type { Counters, Log } from './counters.js';
 
 /** How long a server fails until the next one serves its sessions, in milliseconds. */
 const SILENCE = 5000;
+/** INCREMENT with this expiry never creates a key. */
+const NEVER_CREATE = 0xffffffff;
 
-/** Counts in Memcached, where one atomic command does the counting for all dynos. */
+/** Counts in Memcached, where one atomic command does the counting for all dynos. Each key belongs to one server. */
 export class MemcachedCounters implements Counters {
   readonly place: string;
   readonly #servers: readonly Connection[];
+  readonly #create;
+  readonly #increment;
+  readonly #delete = template([Opcode.delete, Buffer.alloc(0)]);
 
-  /**
-   * @param addresses at least one; each session belongs to one of them, by its key
-   * @param ttl how long a session lives after its last greeting, in seconds, at most 30 days
-   */
-  constructor(addresses: readonly Address[], credentials: Credentials, ttl: number) {
-    this.#servers = addresses.map((address) => new Connection(address, credentials, ttl));
+  /** @param ttl how long a session lives after its last greeting, in seconds, at most 30 days */
+  constructor(servers: readonly Server[], ttl: number) {
+    this.#servers = servers.map((server) => new Connection(server));
     this.place = this.#servers.map(({ name }) => name).join(', ');
+    this.#create = template([Opcode.increment, memjs.Utils.makeAmountInitialAndExpiration(1, 1, ttl)]);
+    this.#increment = template(
+      [Opcode.increment, memjs.Utils.makeAmountInitialAndExpiration(1, 0, NEVER_CREATE)],
+      [Opcode.touch, memjs.Utils.makeExpiration(ttl)],
+    );
   }
 
   open(log: Log): void {
     for (const server of this.#servers) server.open(log);
   }
 
-  /**
-   * Draws until the key belongs to a server that answers: there the session stays, whatever becomes of the others. If that
-   * server fails or takes too long of the time, another one starts a session under another key.
-   */
+  /** If the server that a key belongs to fails, another one starts the session, under a key that belongs there. */
   async start(draw: () => string, deadline: number): Promise<void> {
-    const answering = this.#servers.filter(({ failure }) => !failure);
-    let candidates = answering.length > 0 ? answering : this.#servers;
+    let candidates = this.#servers.filter(({ failure }) => !failure);
+    if (candidates.length === 0) candidates = [...this.#servers];
     for (;;) {
       let key = draw();
       while (!candidates.includes(this.#home(key))) key = draw();
       const home = this.#home(key);
-      const others = candidates.filter((server) => server !== home);
-      const started = home.create(key, deadline);
+      candidates = candidates.filter((server) => server !== home);
+      // If there is another server, it needs time as well.
+      const patience = candidates.length > 0 ? (performance.now() + deadline) / 2 : deadline;
       try {
-        await (others.length > 0 ? Promise.race([started, tooLong(deadline)]) : started);
+        await home.ask(this.#create, key, patience);
         return;
       } catch (error) {
-        if (others.length === 0 || performance.now() >= deadline) throw error;
-        candidates = others;
+        if (candidates.length === 0 || performance.now() >= deadline) throw error;
       }
     }
   }
 
   increment(key: string, deadline: number): Promise<number | undefined> {
-    return this.#serving(key).increment(key, deadline);
+    return this.#serving(key).ask(this.#increment, key, deadline);
   }
 
   async end(key: string, deadline: number): Promise<void> {
-    await this.#serving(key).delete(key, deadline);
+    await this.#serving(key).ask(this.#delete, key, deadline);
   }
 
   close(): void {
@@ -63,7 +66,7 @@ export class MemcachedCounters implements Counters {
     return this.#servers[memjs.Utils.hashCode(key) % this.#servers.length] as Connection;
   }
 
-  /** The key's own server, or the next while it is silent: where they share their data, the count goes on. */
+  /** The key's own server, or while that is silent the next: where they share their data, the count goes on. */
   #serving(key: string): Connection {
     const home = this.#home(key);
     if (!isSilent(home)) return home;
@@ -74,10 +77,4 @@ export class MemcachedCounters implements Counters {
 
 function isSilent({ failingSince = Infinity }: Connection): boolean {
   return performance.now() - failingSince >= SILENCE;
-}
-
-/** Fails when half of the time until a deadline is over. */
-async function tooLong(deadline: number): Promise<never> {
-  await sleep((deadline - performance.now()) / 2, undefined, { ref: false });
-  throw new CountersUnavailable('too long');
 }

@@ -3,39 +3,29 @@ import type { Counters } from './counters.js';
 /** Counts in the memory of this process: right for one dyno, and to see what goes wrong with two. */
 export class MemoryCounters implements Counters {
   readonly place = "this process's memory";
-  // Each greeting moves its session to the end, and all live equally long: the next to expire stands first.
-  readonly #sessions = new Map<string, { count: number; expires: number }>();
-  readonly #ttl: number;
+  /** By key. All live equally long, and each greeting moves its own to the end: the next to expire stands first. */
+  readonly sessions = new Map<string, { count: number; expires: number }>();
   #sweeper: NodeJS.Timeout | undefined;
 
   /** @param ttl how long a session lives after its last greeting, in seconds */
-  constructor(ttl: number) {
-    this.#ttl = ttl * 1000;
-  }
-
-  /** How many sessions are held. */
-  get size(): number {
-    return this.#sessions.size;
-  }
+  constructor(private readonly ttl: number) {}
 
   open(): void {
     this.#sweeper = setInterval(() => this.#sweep(), 1000).unref();
   }
 
-  start(draw: () => string): Promise<void> {
+  async start(draw: () => string): Promise<void> {
     this.#put(draw(), 1);
-    return Promise.resolve();
   }
 
-  increment(key: string): Promise<number | undefined> {
+  async increment(key: string): Promise<number | undefined> {
     this.#sweep();
-    const session = this.#sessions.get(key);
-    return Promise.resolve(session && this.#put(key, session.count + 1));
+    const session = this.sessions.get(key);
+    return session && this.#put(key, session.count + 1);
   }
 
-  end(key: string): Promise<void> {
-    this.#sessions.delete(key);
-    return Promise.resolve();
+  async end(key: string): Promise<void> {
+    this.sessions.delete(key);
   }
 
   close(): void {
@@ -43,15 +33,15 @@ export class MemoryCounters implements Counters {
   }
 
   #put(key: string, count: number): number {
-    this.#sessions.delete(key);
-    this.#sessions.set(key, { count, expires: performance.now() + this.#ttl });
+    this.sessions.delete(key);
+    this.sessions.set(key, { count, expires: performance.now() + this.ttl * 1000 });
     return count;
   }
 
   #sweep(): void {
-    for (const [key, { expires }] of this.#sessions) {
+    for (const [key, { expires }] of this.sessions) {
       if (expires > performance.now()) return;
-      this.#sessions.delete(key);
+      this.sessions.delete(key);
     }
   }
 }

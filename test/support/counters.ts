@@ -7,8 +7,11 @@ export function openCounters(
   ports: readonly number[],
   ttl = 60,
 ): MemcachedCounters {
-  const addresses = ports.map((port) => ({ host: '127.0.0.1', port }));
-  const counters = new MemcachedCounters(addresses, { username: undefined, password: undefined }, ttl);
+  const login = { username: undefined, password: undefined };
+  const counters = new MemcachedCounters(
+    ports.map((port) => ({ host: '127.0.0.1', port, ...login })),
+    ttl,
+  );
   counters.open({ info: () => undefined, warn: () => undefined });
   t.teardown(() => {
     counters.close();
