@@ -1,8 +1,8 @@
 import { Server, type Socket } from 'node:net';
 import type { FastifyInstance } from 'fastify';
 
-/** How long to go on accepting, an idle connection may wait for a request, and a request for its answer, in milliseconds. */
-const ACCEPTING = 500;
+/** How long a new connection may be let in, an idle one wait for its next request, and a request for its answer, in ms. */
+const LATE = 500;
 const IDLE = 1500;
 const BUSY = 4000;
 
@@ -14,9 +14,7 @@ const BUSY = 4000;
 export function drainOnClose(app: FastifyInstance): void {
   const sockets = new Set<Socket>();
   let closing = false;
-  let accepting = true;
   app.server.on('connection', (socket: Socket) => {
-    accepting = true;
     sockets.add(socket);
     socket.on('close', () => sockets.delete(socket));
   });
@@ -32,22 +30,32 @@ export function drainOnClose(app: FastifyInstance): void {
       for (const socket of sockets) if (socket.bytesRead === 0) socket.destroy();
     }, IDLE);
     const busy = setTimeout(() => app.server.closeAllConnections(), BUSY);
-    const deadline = performance.now() + ACCEPTING;
-    setImmediate(stopListening);
+    // Unlike the http server's own close, this one touches no connection.
+    Server.prototype.close.call(app.server, () => {
+      clearTimeout(idle);
+      clearTimeout(busy);
+      next();
+    });
+  });
+}
 
-    function stopListening(): void {
-      // Connections that wait to be accepted, which Node.js does one a turn, would be reset.
-      if (accepting && performance.now() < deadline) {
-        accepting = false;
-        setImmediate(stopListening);
+/**
+ * Stops listening, to be called before an app is closed. Node.js accepts one connection a turn of the event loop, and
+ * those that still wait for it would be reset, so it waits for a turn that brings none.
+ */
+export function stopListening(server: Server): Promise<void> {
+  const deadline = performance.now() + LATE;
+  let accepted = true;
+  server.on('connection', () => (accepted = true));
+  return new Promise((resolve) => {
+    setImmediate(function turn() {
+      if (accepted && performance.now() < deadline) {
+        accepted = false;
+        setImmediate(turn);
         return;
       }
-      // Unlike the http server's own close, this one touches no connection.
-      Server.prototype.close.call(app.server, () => {
-        clearTimeout(idle);
-        clearTimeout(busy);
-        next();
-      });
-    }
+      Server.prototype.close.call(server);
+      resolve();
+    });
   });
 }

@@ -3,6 +3,7 @@ import { buildApp } from './app.js';
 import { readConfig } from './config.js';
 import { MemcachedCounters } from './counters/memcached.js';
 import { MemoryCounters } from './counters/memory.js';
+import { stopListening } from './drain.js';
 
 const config = readConfig(process.env, exit);
 const { memcached, sessionTtl } = config;
@@ -32,7 +33,9 @@ app.server.listen(config.port, config.host, () => {
 function stop(): void {
   if (stopping) return;
   stopping = true;
-  void app.close().then(() => process.exit(status));
+  void stopListening(app.server)
+    .then(() => app.close())
+    .then(() => process.exit(status));
 }
 
 function exit(complaints: string): never {

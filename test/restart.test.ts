@@ -1,0 +1,243 @@
+import { once } from 'node:events';
+import { Agent, get, type IncomingMessage } from 'node:http';
+import { createConnection, type Socket } from 'node:net';
+import { text } from 'node:stream/consumers';
+import { setTimeout as sleep } from 'node:timers/promises';
+import tap, { test } from 'tap';
+import { startMemcached } from './support/memcached.js';
+import { until } from './support/processes.js';
+import { startWeb, type Web } from './support/web.js';
+
+const DYNOS = 5;
+const CLIENTS = 40;
+/** How many times in a row: `REPEAT=30 npx tap test/restart.test.ts`. */
+const REPEAT = Number(process.env.REPEAT || 1);
+
+tap.setTimeout(60_000 * REPEAT);
+
+/** Five dynos behind a router like Heroku's: it keeps its connections to them, and draws one for each request. */
+class Router {
+  readonly #open = new Map<Web, Agent>();
+
+  add(web: Web): void {
+    this.#open.set(web, new Agent({ keepAlive: true }));
+  }
+
+  /** A greeting from any dyno. Only a refused connection, for which nothing was sent, goes to another one. */
+  async greet(cookie: string): Promise<{ dyno: string; cookie: string; body: string }> {
+    for (;;) {
+      const [web, agent] = [...this.#open][Math.floor(Math.random() * this.#open.size)] ?? [];
+      if (!web || !agent) throw new Error('no dyno is left');
+      const request = get(web.url, { agent, headers: { 'x-forwarded-proto': 'https', cookie } });
+      try {
+        const [response] = (await once(request, 'response')) as [IncomingMessage];
+        const [set = cookie] = response.headers['set-cookie'] ?? [];
+        return {
+          dyno: String(response.headers['x-dyno']),
+          cookie: set.replace(/;.*/, ''),
+          body: await text(response),
+        };
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'ECONNREFUSED') throw error;
+        this.#open.delete(web);
+      }
+    }
+  }
+
+  close(): void {
+    for (const agent of this.#open.values()) agent.destroy();
+  }
+}
+
+for (let round = 1; round <= REPEAT; round++) {
+  await test(`five dynos restarted twice each under load lose no request (${round} of ${REPEAT})`, async (t) => {
+    const memcached = await startMemcached(t);
+    const router = new Router();
+    t.teardown(() => router.close());
+    const start = (n: number): Promise<Web> =>
+      startWeb(t, { DYNO: `web.${n + 1}`, MEMCACHIER_SERVERS: memcached.address });
+    // Those to come as well: under load a start takes long.
+    const dynos: Web[] = [];
+    for (let n = 0; n < 3 * DYNOS; n++) dynos.push(await start(n % DYNOS));
+    for (const web of dynos.slice(0, DYNOS)) router.add(web);
+
+    let [greetings, pausing] = [0, false];
+    const failures: string[] = [];
+    const answering = new Set<string>();
+    const clients = Array.from({ length: CLIENTS }, async () => {
+      let cookie = '';
+      for (let count = 0; !pausing && failures.length === 0; count++) {
+        try {
+          const greeting = await router.greet(cookie);
+          greetings++;
+          answering.add(greeting.dyno);
+          cookie = greeting.cookie;
+          const expected = `Hello #${count + 1}\n`;
+          if (greeting.body !== expected) failures.push(`${greeting.dyno}: ${greeting.body}, not ${expected}`);
+        } catch (error) {
+          failures.push(String(error));
+        }
+      }
+    });
+
+    for (const [n, old] of dynos.slice(0, 2 * DYNOS).entries()) {
+      router.add(dynos[n + DYNOS] as Web);
+      const before = greetings;
+      await until('all dynos are busy', () => greetings > before + 5 * CLIENTS || failures.length > 0);
+      const signalled = performance.now();
+      const status = old.stop();
+      await sleep(5);
+      old.child.kill('SIGTERM');
+      t.equal(await status, 0, 'the old dyno exits with 0');
+      const seconds = (performance.now() - signalled) / 1000;
+      t.ok(seconds < 5, `within 5 s: ${seconds.toFixed(2)} s`);
+    }
+    pausing = true;
+    await Promise.all(clients);
+    t.strictSame(failures, [], `none of ${greetings} greetings failed, and each session counted without a gap`);
+    t.equal(answering.size, DYNOS);
+  });
+}
+
+/** A connection to a web process, on which a test says exactly what is sent. */
+class Visit {
+  received = '';
+  /** When the other side closed it, by the clock of `performance`, or why it broke. */
+  readonly closed: Promise<number | string>;
+  readonly #socket: Socket;
+
+  constructor(web: Web) {
+    this.#socket = createConnection(web.port, '127.0.0.1').setEncoding('latin1');
+    this.#socket.on('data', (text: string) => (this.received += text));
+    this.closed = new Promise((resolve) => {
+      this.#socket.on('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message));
+      this.#socket.on('close', () => resolve(performance.now()));
+    });
+  }
+
+  send(text: string): void {
+    this.#socket.write(text.replaceAll('\n', '\r\n'));
+  }
+
+  /** A connection that is open and has had one answer. */
+  static async greeted(web: Web): Promise<Visit> {
+    const visit = new Visit(web);
+    await visit.greet();
+    return visit;
+  }
+
+  /** Asks for a greeting, and waits for it. */
+  async greet(cookie = ''): Promise<string> {
+    const before = this.received.length;
+    this.send(greeting(cookie));
+    await until('a greeting', () => /Hello #\d+\n$/.test(this.received.slice(before)));
+    return this.received.slice(before);
+  }
+
+  end(): void {
+    this.#socket.end();
+  }
+}
+
+type Five = [Visit, Visit, Visit, Visit, Visit];
+
+const UNFINISHED_POST = 'POST / HTTP/1.1\nHost: localhost\nContent-Length: 2\n\na';
+
+function greeting(cookie: string): string {
+  return `GET / HTTP/1.1\nHost: localhost\nCookie: ${cookie}\n\n`;
+}
+
+/** Until the process has taken the signal and stopped listening. */
+async function untilRefused(web: Web): Promise<void> {
+  const isRefused = async (): Promise<boolean> => {
+    const socket = createConnection(web.port, '127.0.0.1');
+    try {
+      await once(socket, 'connect');
+      return false;
+    } catch (error) {
+      return (error as NodeJS.ErrnoException).code === 'ECONNREFUSED';
+    } finally {
+      socket.destroy();
+    }
+  };
+  await until('a new connection is refused', isRefused);
+}
+
+await test('a stopping process waits for what is on its way, and no longer', async (t) => {
+  const web = await startWeb(t);
+  const silent = new Visit(web);
+  const [idle, late, slow, endless, half] = (await Promise.all([1, 2, 3, 4, 5].map(() => Visit.greeted(web)))) as Five;
+  slow.send(UNFINISHED_POST);
+  endless.send(UNFINISHED_POST);
+  half.send('GET / HT');
+
+  const signalled = performance.now();
+  const status = web.stop();
+  await untilRefused(web);
+  t.ok(performance.now() - signalled < 1000, 'a new connection is refused at once');
+  web.child.kill('SIGTERM');
+
+  const closes = async (what: string, visit: Visit, from: number): Promise<void> => {
+    const closed = await visit.closed;
+    t.type(closed, 'number', `${what} is not reset`);
+    const after = Number(closed) - signalled;
+    t.ok(after > from - 100 && after < from + 1000, `${what} is closed after ${from} ms: ${after.toFixed()} ms`);
+  };
+  t.match(await late.greet(), /^HTTP\/1.1 200 .*connection: close/is, 'a request on an open connection is answered');
+  await closes('its connection', late, 0);
+  await closes('a connection that never sent a request', silent, 1500);
+  await closes('an idle one', idle, 1500);
+  const before = slow.received.length;
+  slow.send('b');
+  await closes('one with a request under way', slow, 1500);
+  t.match(slow.received.slice(before), /^HTTP\/1.1 303 .*connection: close/is, 'after its answer');
+  await closes('one with an endless request', endless, 4000);
+  await closes('one with an endless header', half, 4000);
+  t.equal(await status, 0);
+});
+
+await test('a stopping process exits as soon as no connection is open', async (t) => {
+  const web = await startWeb(t);
+  const visit = await Visit.greeted(web);
+  const signalled = performance.now();
+  const status = web.stop('SIGINT');
+  await untilRefused(web);
+  t.equal(web.child.exitCode, null);
+  visit.end();
+  t.equal(await status, 0);
+  t.ok(performance.now() - signalled < 1000);
+});
+
+await test('of pipelined requests a stopping process answers the first, and the session goes on elsewhere', async (t) => {
+  const memcached = await startMemcached(t);
+  const [web, other] = await Promise.all([1, 2].map(() => startWeb(t, { MEMCACHE_SERVERS: memcached.address })));
+  if (!web || !other) throw new Error('no process');
+  const visit = new Visit(web);
+  const [, cookie = ''] = /^set-cookie: ([^;]*)/im.exec(await visit.greet()) ?? [];
+  const before = visit.received.length;
+  memcached.stall();
+  visit.send(greeting(cookie).repeat(3));
+  const status = web.stop();
+  await untilRefused(web);
+  memcached.resume();
+  t.type(await visit.closed, 'number', 'the connection is not reset');
+  t.match(visit.received.slice(before), /^HTTP\/1.1 200 .*connection: close.*Hello #2\n$/is);
+  t.equal(await status, 0);
+  const next = new Visit(other);
+  // Those that got no answer may have counted.
+  t.match(await next.greet(cookie), /Hello #[3-5]\n/);
+  next.end();
+});
+
+for (const [when, patch] of [
+  ['before it listens', 'process.kill(process.pid, "SIGTERM"); return listen.apply(this, all);'],
+  ['in the moment it listens', 'listen.apply(this, all); process.kill(process.pid, "SIGTERM"); return this;'],
+]) {
+  await test(`SIGTERM ${when} ends the process with status 0`, async (t) => {
+    const patched = `import { Server } from 'node:net'; const { listen } = Server.prototype;
+      Server.prototype.listen = function (...all) { ${patch} };`;
+    const web = await startWeb(t, {}, ['--import', `data:text/javascript,${encodeURIComponent(patched)}`]);
+    if (web.child.exitCode === null) await once(web.child, 'exit');
+    t.equal(web.child.exitCode, 0);
+  });
+}
