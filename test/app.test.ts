@@ -6,7 +6,6 @@ import type { FastifyInstance, InjectOptions, LightMyRequestResponse } from 'fas
 import { test, type Test } from 'tap';
 import { buildApp } from '../src/app.js';
 import { configOf } from './support/config.js';
-import { configOf } from './support/config.js';
 import { Recorder, unavailable } from './support/recorder.js';
 
 const HTTPS = { 'x-forwarded-proto': 'https' };
