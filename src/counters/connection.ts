@@ -2,16 +2,13 @@ import type { Socket } from 'node:net';
 import memjs from 'memjs';
 import { CountersUnavailable, type Log } from './counters.js';
 
-/** A server, and its SASL PLAIN login if it has one. */
+/** A Memcached server, and its SASL PLAIN login if it has one. */
 export interface Server {
   readonly host: string;
   readonly port: number;
-  readonly username: string | undefined;
-  readonly password: string | undefined;
+  readonly username?: string | undefined;
+  readonly password?: string | undefined;
 }
-
-/** Requests about one key in bytes, with room for it and for their number at those places. */
-export type Template = ReturnType<typeof template>;
 
 interface Command {
   readonly template: Template;
@@ -21,21 +18,23 @@ interface Command {
   readonly reject: (error: Error) => void;
 }
 
-/** How long a step of connecting and logging in may take, in milliseconds. */
-const PATIENCE = 400;
-/** From the start of a failed attempt to connect to the next one, in milliseconds, give or take half at random. */
+// All in milliseconds.
+/** What a step of connecting and logging in may take: at first, this process is still busy starting. */
+const PATIENCE = { first: 1000, later: 400 };
+/** From the start of a failed attempt to connect to the next, give or take half at random. */
 const PAUSE = 200;
-/** How often deadlines are looked at, in milliseconds: a timer for each would cost half as much as the whole greeting. */
+/** How often deadlines are looked at: a timer for each would cost half as much as the whole greeting. */
 const TICK = 25;
-/** What memjs says of a login refused. */
-const LOGIN_REFUSED = 'Memcached server authentication failed!';
 
 /** @see https://github.com/memcached/memcached/blob/master/doc/protocol-binary.txt */
 export const Opcode = { delete: 0x04, increment: 0x05, noop: 0x0a, touch: 0x1c };
 const Status = { ok: 0x00, notFound: 0x01 };
 const OPAQUE_AT = 12;
 const KEY_LENGTH = 32;
+const LOGIN_REFUSED = 'Memcached server authentication failed!'; // in memjs's words
 
+/** The bytes of requests about one key, and where in them are its place and that of their number. */
+type Template = ReturnType<typeof template>;
 export function template(...requests: [opcode: number, extras: Buffer][]) {
   const room = Buffer.alloc(KEY_LENGTH);
   const encoded = requests.map(([opcode, extras]) => memjs.Utils.makeRequestBuffer(opcode, room, extras, '', 0));
@@ -49,26 +48,25 @@ export function template(...requests: [opcode: number, extras: Buffer][]) {
  * anew; once that has failed, commands fail at once, while attempts go on in the background.
  */
 export class Connection {
+  readonly name: string;
   /** Why commands fail at once, while they do. */
   failure: CountersUnavailable | undefined;
   /** Since when the server fails, in milliseconds of `performance.now()`, while it does. */
   failingSince: number | undefined;
-  #log: Log | undefined;
+  /** Commands that are not yet written, and by their numbers those whose reply is awaited. */
+  #waiting: Command[] = [];
+  readonly #inFlight = new Map<number, Command>();
+  #opaque = 0;
   #socket: Socket | undefined;
   #ready = false;
   #attemptedAt = 0;
   #retry: NodeJS.Timeout | undefined;
   #tick: NodeJS.Timeout | undefined;
-  /** Commands that are not yet written, and by their numbers those whose reply is awaited. */
-  #waiting: Command[] = [];
-  readonly #inFlight = new Map<number, Command>();
-  #opaque = 0;
+  #log: Log | undefined;
   readonly #refusals = new Set<string>();
 
-  constructor(private readonly server: Server) {}
-
-  get name(): string {
-    return `Memcached at ${this.server.host}:${this.server.port}`;
+  constructor(private readonly server: Server) {
+    this.name = `Memcached at ${server.host}:${server.port}`;
   }
 
   /** Begins to connect, and to look after its commands. */
@@ -80,14 +78,13 @@ export class Connection {
 
   close(): void {
     this.#log = undefined;
-    // What is not ready is not made anew at once.
-    this.#ready = false;
+    this.#ready = false; // so that it is not made anew
     this.#lose('this process is stopping');
     clearTimeout(this.#retry);
     clearInterval(this.#tick);
   }
 
-  /** Sends a command about a key. Gives the count if it is an INCREMENT, or undefined if there is no such key. */
+  /** Sends a command about a key. Gives the count of an INCREMENT, or undefined if there is no such key. */
   ask(template: Template, key: string, deadline: number): Promise<number | undefined> {
     if (this.failure) return Promise.reject(this.failure);
     return new Promise((resolve, reject) => {
@@ -120,9 +117,8 @@ export class Connection {
     this.#inFlight.delete(opaque);
     if (status === Status.notFound) return command?.resolve(undefined);
     if (status === Status.ok) return command?.resolve(val.length === 8 ? Number(val.readBigUInt64BE()) : 0);
-    const error = new CountersUnavailable(
-      `${this.name} refuses ${opcode === Opcode.touch ? 'TOUCH' : 'a command'}: ${val.toString()}`,
-    );
+    const what = opcode === Opcode.touch ? 'TOUCH' : 'a command';
+    const error = new CountersUnavailable(`${this.name} refuses ${what}: ${val.toString()}`);
     if (!this.#refusals.has(error.message)) this.#log?.warn(error.message);
     this.#refusals.add(error.message);
     command?.reject(error);
@@ -134,18 +130,17 @@ export class Connection {
     const server = new memjs.Server(host, port, undefined, undefined, { conntimeout: 0, keepAlive: true });
     // The constructor takes what is missing from the environment, which only config.ts reads.
     Object.assign(server, { username, password, respond: () => this.#begin(server) });
+    const patience = this.#attemptedAt === 0 ? PATIENCE.first : PATIENCE.later;
     this.#attemptedAt = performance.now();
     server.sock(false, (socket) => {
       // Connected and, if there is a login, logged in. Only an answer shows that the server is not stalled.
-      socket.setTimeout(PATIENCE);
+      socket.setTimeout(patience);
       socket.write(memjs.Utils.makeRequestBuffer(Opcode.noop, '', '', '', 0));
     });
     // Asked a second time, memjs gives the socket at once.
     server.sock(true, (socket) => {
-      const lose = (reason: unknown): void => {
-        if (this.#socket === socket) this.#lose(reason);
-      };
-      this.#socket = socket.setNoDelay().setTimeout(PATIENCE);
+      const lose = (reason: unknown): unknown => this.#socket === socket && this.#lose(reason);
+      this.#socket = socket.setNoDelay().setTimeout(patience);
       socket.on('timeout', () => lose('it is silent')).on('close', () => lose('it closed the connection'));
       server.onError(0, lose);
     });
@@ -154,24 +149,24 @@ export class Connection {
   #begin(server: memjs.Server): void {
     Object.assign(server, { respond: (response: memjs.Response) => this.#settle(response) });
     this.#socket?.setTimeout(0);
-    this.#ready = true;
-    this.#refusals.clear();
     if (this.failingSince !== undefined) this.#log?.info(`${this.name} answers again`);
-    this.failure = undefined;
-    this.failingSince = undefined;
+    this.failure = this.failingSince = undefined;
+    this.#refusals.clear();
+    this.#ready = true;
     this.#expire();
     this.#flush();
   }
 
   #lose(reason: unknown): void {
-    const wasReady = this.#ready;
-    this.#ready = false;
-    this.#socket?.destroy();
-    this.#socket = undefined;
     const words = (reason instanceof AggregateError ? reason.errors : [reason]).join(', ');
-    const error = new CountersUnavailable(`${this.name} does not answer: ${words}`, reason === LOGIN_REFUSED);
+    const error = new CountersUnavailable(`${this.name} does not answer: ${words}`);
+    error.warmingUp = reason === LOGIN_REFUSED;
     const failed = [...this.#inFlight.values()];
     this.#inFlight.clear();
+    this.#socket?.destroy();
+    this.#socket = undefined;
+    const wasReady = this.#ready;
+    this.#ready = false;
     if (!wasReady) {
       failed.push(...this.#waiting.splice(0));
       this.failure = error;

@@ -24,12 +24,6 @@ export interface Log {
 
 /** The counts cannot be asked at present; an increment may have counted all the same. The message may name hosts. */
 export class CountersUnavailable extends Error {
-  override readonly name = 'CountersUnavailable';
   /** Whether the store refuses the login, as that of a new add-on does for its first minutes. */
-  readonly warmingUp: boolean;
-
-  constructor(message: string, warmingUp = false) {
-    super(message);
-    this.warmingUp = warmingUp;
-  }
+  warmingUp = false;
 }

@@ -32,20 +32,19 @@ export class MemcachedCounters implements Counters {
 
   /** If the server that a key belongs to fails, another one starts the session, under a key that belongs there. */
   async start(draw: () => string, deadline: number): Promise<void> {
-    let candidates = this.#servers.filter(({ failure }) => !failure);
-    if (candidates.length === 0) candidates = [...this.#servers];
+    const answering = this.#servers.filter(({ failure }) => !failure);
+    const untried = new Set(answering.length > 0 ? answering : this.#servers);
     for (;;) {
       let key = draw();
-      while (!candidates.includes(this.#home(key))) key = draw();
-      const home = this.#home(key);
-      candidates = candidates.filter((server) => server !== home);
+      while (!untried.has(this.#home(key))) key = draw();
+      untried.delete(this.#home(key));
       // If there is another server, it needs time as well.
-      const patience = candidates.length > 0 ? (performance.now() + deadline) / 2 : deadline;
+      const until = untried.size > 0 ? (performance.now() + deadline) / 2 : deadline;
       try {
-        await home.ask(this.#create, key, patience);
+        await this.#home(key).ask(this.#create, key, until);
         return;
       } catch (error) {
-        if (candidates.length === 0 || performance.now() >= deadline) throw error;
+        if (untried.size === 0 || performance.now() >= deadline) throw error;
       }
     }
   }

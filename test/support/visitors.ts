@@ -3,7 +3,7 @@ import { Agent, get, type IncomingMessage } from 'node:http';
 import { text } from 'node:stream/consumers';
 
 /** What is promised, in milliseconds, and on top of it what a busy machine may add. */
-export const NOISE = 300;
+export const NOISE = 400;
 export const IN_TIME = 1100 + NOISE;
 export const AT_ONCE = NOISE;
 export const BACK = 500 + NOISE;
