@@ -52,5 +52,6 @@ export class Recorder implements Counters {
 
 /** What counters say that cannot be asked: for the log, not for the visitor. */
 export function unavailable(warmingUp = false): CountersUnavailable {
-  return new CountersUnavailable('Memcached at secret.example:11211 does not answer', warmingUp);
+  const error = new CountersUnavailable('Memcached at secret.example:11211 does not answer');
+  return Object.assign(error, { warmingUp });
 }
