@@ -51,6 +51,8 @@ export function buildApp({ onHeroku, dyno, logLevel }: Config, counters: Counter
     else if (request.is404) say(reply.header('allow', 'GET, HEAD, POST'), 405, 'Only GET, HEAD and POST work here');
   }
 
+  // No line is logged for a request there, so none needs a logger of its own.
+  if (onHeroku) app.setChildLoggerFactory((logger) => logger);
   drainOnClose(app);
   app.addHook('onRequest', (request, reply, done) => {
     receive(request, reply);
