@@ -184,9 +184,11 @@ await test('two increments in one request count twice, also for a new visitor', 
 });
 
 await test('a session ended and begun anew in one request is another one', async (t) => {
-  const { get } = await build(t);
+  const { get, counters } = await build(t);
   const id = idOf(await get('/'));
+  counters.heard();
   const answer = await get('/anew', `sid=${id}`);
+  t.strictSame(counters.heard(), ['end', 'start'], 'the old id is not asked for again');
   t.equal(answer.body, '1');
   t.equal(answer.cookies.length, 1, 'one cookie is set, not one cleared and one set');
   t.match(idOf(answer), /^[\w-]{24}$/);
