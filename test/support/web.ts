@@ -32,8 +32,10 @@ export async function startWeb(
   createInterface(child.stdout).on('line', (line) => {
     log.push((JSON.parse(line) as { msg: string }).msg);
   });
-  await until('the web process listens', () => log.length > 0 || child.exitCode !== null);
-  const port = Number(/:(\d+)\//.exec(log[0] ?? '')?.[1]);
+  // What it says of the store may come first.
+  const announced = (): string | undefined => log.map((line) => /http:.*:(\d+)\//.exec(line)?.[1]).find(Boolean);
+  await until('the web process listens', () => Boolean(announced()) || child.exitCode !== null);
+  const port = Number(announced());
   return { child, port, url: `http://127.0.0.1:${port}/`, log, stop: (signal) => stop(child, signal) };
 }
 
