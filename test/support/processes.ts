@@ -6,10 +6,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 const running = new Set<ChildProcess>();
 
-// Whatever becomes of the test, nothing that it started is left behind.
-process.on('exit', () => {
+// Whatever becomes of the test, nothing that it started is left behind. SIGALRM is how tap tells it that its time is over.
+function killAll(): void {
   for (const child of running) child.kill('SIGKILL');
-});
+}
+process.on('exit', killAll).on('SIGALRM', killAll);
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => process.exit(1));
 
 /** Starts a program, to be ended with the test process at the latest. */
 export function start(command: string, args: readonly string[], options: SpawnOptions): ChildProcess {
