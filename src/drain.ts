@@ -2,7 +2,7 @@ import { Server, type Socket } from 'node:net';
 import type { FastifyInstance } from 'fastify';
 
 /** How long a new connection may be let in, an idle one wait for its next request, and a request for its answer, in ms. */
-const LATE = 500;
+const LATE = 1000;
 const IDLE = 1500;
 const BUSY = 4000;
 
@@ -41,21 +41,23 @@ export function drainOnClose(app: FastifyInstance): void {
 
 /**
  * Stops listening, to be called before an app is closed. Node.js accepts one connection a turn of the event loop, and
- * those that still wait for it would be reset, so it waits for a turn that brings none.
+ * those that still wait for it would be reset, so it waits for a turn that brings none, and is too short to let any come.
  */
 export function stopListening(server: Server): Promise<void> {
   const deadline = performance.now() + LATE;
   let accepted = true;
   server.on('connection', () => (accepted = true));
   return new Promise((resolve) => {
-    setImmediate(function turn() {
-      if (accepted && performance.now() < deadline) {
+    function turn(last: number): void {
+      const now = performance.now();
+      if (now < deadline && (accepted || now - last > 1)) {
         accepted = false;
-        setImmediate(turn);
+        setImmediate(turn, now);
         return;
       }
       Server.prototype.close.call(server);
       resolve();
-    });
+    }
+    setImmediate(turn, 0);
   });
 }

@@ -13,7 +13,7 @@ const CLIENTS = 40;
 /** How many times in a row: `REPEAT=30 npx tap test/restart.test.ts`. */
 const REPEAT = Number(process.env.REPEAT || 1);
 
-tap.setTimeout(60_000 * REPEAT);
+tap.setTimeout(120_000 * REPEAT);
 
 /** Five dynos behind a router like Heroku's: it keeps its connections to them, and draws one for each request. */
 class Router {
