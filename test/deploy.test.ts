@@ -1,0 +1,81 @@
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'tap';
+
+const root = join(import.meta.dirname, '..');
+const text = (...path: string[]): string => readFileSync(join(root, ...path), 'utf8');
+const json = (...path: string[]): unknown => JSON.parse(text(...path));
+
+interface Manifest {
+  readonly bin?: string | Record<string, string>;
+  readonly engines: Record<string, string>;
+  readonly scripts: Record<string, string>;
+  readonly dependencies: Record<string, string>;
+  readonly devDependencies: Record<string, string>;
+}
+const manifest = json('package.json') as Manifest;
+const dependencies = { ...manifest.dependencies, ...manifest.devDependencies };
+
+/** @see https://devcenter.heroku.com/articles/app-json-schema */
+const KNOWN =
+  'addons buildpacks description env environments formation image keywords logo name repository scripts stack success_url website';
+
+await test('app.json holds what Heroku knows, and makes an app that works without a question', (t) => {
+  const app = json('app.json') as Record<string, unknown>;
+  for (const key of Object.keys(app)) t.ok(KNOWN.split(' ').includes(key), `Heroku knows ${key}`);
+  t.match(app, { name: /^[a-z][^]{2,29}$/i, description: /^.{10,140}$/, keywords: [/^[a-z]+$/], success_url: '/' });
+  t.strictSame(app.addons, [{ plan: 'memcachier:dev' }]);
+  t.strictSame(app.formation, { web: { quantity: 1, size: 'basic' } });
+
+  const env = app.env as Record<string, Record<string, unknown>>;
+  t.strictSame(Object.keys(env).sort(), ['COUNTERS', 'LOG_LEVEL', 'SESSION_TTL']);
+  for (const [name, { description, required, value = '', ...unknown }] of Object.entries(env)) {
+    t.match(description, /^.{10,}$/, `${name} is described`);
+    t.equal(required, false, `${name} is not demanded`);
+    t.type(value, 'string');
+    t.strictSame(unknown, {}, `Heroku knows all that is said of ${name}`);
+  }
+  t.end();
+});
+
+await test('the Procfile runs what a build leaves', (t) => {
+  const [, file = ''] = /^web: node (\S+)\n$/.exec(text('Procfile')) ?? [];
+  t.ok(file && existsSync(join(root, file)));
+  t.match(manifest.scripts, { build: 'tsc', start: `node ${file}` });
+  t.equal(manifest.engines.node, '20.x || 22.x || 24.x || 26.x');
+  t.end();
+});
+
+await test('every package is pinned, and none has an install script', (t) => {
+  for (const [name, version] of Object.entries(dependencies)) t.match(version, /^\d+\.\d+\.\d+$/, name);
+  const { packages } = json('package-lock.json') as { packages: Record<string, Record<string, unknown>> };
+  t.match(packages[''], { dependencies: manifest.dependencies, devDependencies: manifest.devDependencies });
+  const locked = Object.entries(packages).filter(([path]) => path !== '');
+  t.ok(locked.length > Object.keys(dependencies).length);
+  t.strictSame(
+    locked.filter(([, { integrity, hasInstallScript }]) => !integrity || hasInstallScript).map(([path]) => path),
+    [],
+  );
+  t.end();
+});
+
+await test('every dependency is used', (t) => {
+  const code = ['src', 'test', 'tools']
+    .flatMap((folder) => readdirSync(join(root, folder), { recursive: true }).map((file) => join(folder, String(file))))
+    .filter((file) => file.endsWith('.ts'))
+    .concat('eslint.config.js')
+    .map((file) => text(file))
+    .join('\n');
+  const scripts = Object.values(manifest.scripts).join('\n');
+  for (const name of Object.keys(dependencies)) {
+    const { bin = {} } = json('node_modules', name, 'package.json') as Manifest;
+    const commands = typeof bin === 'string' ? [name] : Object.keys(bin);
+    const module = name.replace('@types/', '');
+    const isUsed =
+      new RegExp(`from '${module}['/:]`).test(code) ||
+      commands.some((command) => new RegExp(`(^|&& )${command}\\b(?!-)`, 'm').test(scripts)) ||
+      (name === '@types/node' && code.includes("from 'node:"));
+    t.ok(isUsed, name);
+  }
+  t.end();
+});
