@@ -47,7 +47,7 @@ async function urlOf(web: Process): Promise<string> {
 function logged(text: string): { level: number; msg: string; err?: { message: string } }[] {
   return text
     .split('\n')
-    .filter((line) => line !== '')
+    .slice(0, -1)
     .map((line) => JSON.parse(line) as ReturnType<typeof logged>[number]);
 }
 
@@ -151,6 +151,7 @@ await test('it listens whether or not the store answers, and says once what is w
         const answers = await Promise.all(Array.from({ length: 20 }, () => greet(url)));
         t.ok(answers.every(({ status }) => status === 503));
       }
+      await until('it is logged', () => logged(web.written()).length > 1);
       const [, lost, ...others] = logged(web.written());
       t.match(lost, { level: 40, msg: reason });
       t.strictSame(others, [], 'however many requests failed');
@@ -158,7 +159,8 @@ await test('it listens whether or not the store answers, and says once what is w
       if (servers === later.address) {
         await later.restart();
         await until('the first greeting', async () => (await greet(url)).status === 200);
-        t.match(logged(web.written()).slice(2), [{ level: 30, msg: /answers again/ }]);
+        await until('it is logged', () => logged(web.written()).length === 3);
+        t.match(logged(web.written())[2], { level: 30, msg: /answers again/ });
       }
       t.equal(await web.stop(), 0);
       t.equal(web.complained(), '');
@@ -181,6 +183,7 @@ await test('it logs in to the Memcached of each provider', async (t) => {
       const url = await urlOf(web);
       if (name === 'wrong') {
         t.match(await greet(url), { status: 503, body: /warming up/ });
+        await until('it is logged', () => logged(web.written()).length > 1);
         t.match(logged(web.written()).slice(1), [{ level: 40, msg: /does not answer/ }]);
       } else {
         const { body, cookie } = await greet(url);
