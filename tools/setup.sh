@@ -19,7 +19,7 @@ for part in "$@"; do
   bench)
     need wrk wrk
     need nginx nginx-light
-    need php-fpm8.2 php-fpm php-memcached
+    ls /usr/sbin/php-fpm* >/dev/null 2>&1 || need php-fpm php-fpm php-memcached
     ;;
   *)
     echo "usage: npm run setup [-- browser] [bench]" >&2
