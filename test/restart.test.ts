@@ -237,7 +237,7 @@ for (const [when, patch] of [
     const patched = `import { Server } from 'node:net'; const { listen } = Server.prototype;
       Server.prototype.listen = function (...all) { ${patch} };`;
     const web = await startWeb(t, {}, ['--import', `data:text/javascript,${encodeURIComponent(patched)}`]);
-    if (web.child.exitCode === null) await once(web.child, 'exit');
+    if (web.child.exitCode === null && web.child.signalCode === null) await once(web.child, 'exit');
     t.equal(web.child.exitCode, 0);
   });
 }

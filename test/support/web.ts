@@ -34,7 +34,10 @@ export async function startWeb(
   });
   // What it says of the store may come first.
   const announced = (): string | undefined => log.map((line) => /http:.*:(\d+)\//.exec(line)?.[1]).find(Boolean);
-  await until('the web process listens', () => Boolean(announced()) || child.exitCode !== null);
+  await until(
+    'the web process listens',
+    () => Boolean(announced()) || child.exitCode !== null || child.signalCode !== null,
+  );
   const port = Number(announced());
   return { child, port, url: `http://127.0.0.1:${port}/`, log, stop: (signal) => stop(child, signal) };
 }
