@@ -21,7 +21,7 @@ export function render(values: Readonly<Record<string, string>>): string {
 
 /** What a policy calls an inline element: the digest of all between its tags (CSP Level 3, 6.7.3.3). */
 function hashOf(element: string): string {
-  const content = html.split(`<${element}>`)[1]?.split(`</${element}>`)[0] ?? '';
+  const content = html.slice(html.indexOf(`<${element}>`) + element.length + 2, html.indexOf(`</${element}>`));
   return `'sha256-${createHash('sha256').update(content).digest('base64')}'`;
 }
 
