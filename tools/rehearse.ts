@@ -20,7 +20,6 @@ interface App {
   readonly node: string;
   /** What its processes find in their environment. */
   readonly env: Record<string, string>;
-  readonly summary: string;
 }
 
 const repository = join(import.meta.dirname, '..');
@@ -54,8 +53,8 @@ async function rehearse(): Promise<void> {
   const heroku = await herokus;
   // Only now, as nothing else should run while a start is timed.
   const store = await startMemcached();
-  for (const app of apps) console.log(`${app.node}: ${app.summary}; ${await live(app, store)}`);
-  for (const app of apps.slice(-1)) console.log(`heroku local: ${await liveLocally(app, heroku, store)}`);
+  for (const app of apps) await live(app, store);
+  for (const app of apps.slice(-1)) await liveLocally(app, heroku, store);
 }
 
 /** The folder of the programs of a package that npm installs. */
@@ -95,8 +94,8 @@ async function build(bin: string): Promise<App> {
   if (megabytes >= MOST_MEGABYTES) throw new Error(`the slug has ${megabytes} MB, ${MOST_MEGABYTES} or more`);
   const packages =
     (await run(folder, env, 'npm', 'ls', '--all', '--parseable', '--omit=dev')).trim().split('\n').length - 1;
-  const summary = `built in ${seconds} s, slug of ${megabytes.toFixed(1)} MB, ${packages} packages`;
-  return { folder, node, env, summary };
+  console.log(`${node}: built in ${seconds} s, a slug of ${megabytes.toFixed(1)} MB with ${packages} packages`);
+  return { folder, node, env };
 }
 
 /** A memcached that asks for a password, as MemCachier does; gives the variables of the add-on. */
@@ -124,7 +123,7 @@ async function startMemcached(): Promise<Record<string, string>> {
 }
 
 /** A dyno's life: up within a second, in three attempts, as the machine may be busy; two greetings; down at SIGTERM. */
-async function live({ folder, env }: App, store: Record<string, string>): Promise<string> {
+async function live({ folder, node, env }: App, store: Record<string, string>): Promise<void> {
   const [, command = ''] = /^web: (.*)$/m.exec(readFileSync(join(folder, 'Procfile'), 'utf8')) ?? [];
   let took = Infinity;
   for (let attempt = 0; attempt < 3 && took > MOST_MILLISECONDS; attempt++) {
@@ -145,19 +144,21 @@ async function live({ folder, env }: App, store: Record<string, string>): Promis
     if (dyno.exitCode !== 0) throw new Error(`at SIGTERM the dyno ended with ${howEnded(dyno)}`);
   }
   if (took > MOST_MILLISECONDS) throw new Error(`"Hello #1" came ${took.toFixed()} ms after the start`);
-  return `Hello #1 ${took.toFixed()} ms after its start, stopped by SIGTERM with status 0`;
+  console.log(`${node}: Hello #1 over https ${took.toFixed()} ms after the start, status 0 after SIGTERM`);
 }
 
 /** `heroku local`, as the README tells it. It needs no account. */
-async function liveLocally({ folder, env }: App, heroku: string, store: Record<string, string>): Promise<string> {
+async function liveLocally({ folder, env }: App, heroku: string, store: Record<string, string>): Promise<void> {
   const port = String(await freePort());
-  const PATH = `${heroku}:${env.PATH}`;
-  const version = (await run(folder, { PATH, HOME: scratch }, 'heroku', '--version')).trim();
-  const local = startIn(folder, `exec heroku local -p ${port}`, { ...store, PATH, HOME: scratch });
+  // Nothing goes out, and no update stays behind in the background.
+  const quiet = { HOME: scratch, HEROKU_DISABLE_AUTOUPDATE: '1', DISABLE_TELEMETRY: 'true' };
+  const all = { ...store, ...quiet, PATH: `${heroku}:${env.PATH}` };
+  const version = (await run(folder, all, 'heroku', '--version')).trim();
+  const local = startIn(folder, `exec heroku local -p ${port}`, all);
   await greet(local, port, 1, {});
   await endBy(local, 'SIGINT');
   if (await answers(port)) throw new Error('something answers after Ctrl-C');
-  return `Hello #1, and Ctrl-C leaves nothing behind (${version})`;
+  console.log(`heroku local: Hello #1, and Ctrl-C leaves nothing behind (${version})`);
 }
 
 /** Starts a command as a process group of its own. */
