@@ -72,7 +72,7 @@ export class Connection {
   /** Begins to connect, and to look after its commands. */
   open(log: Log): void {
     this.#log = log;
-    this.#tick = setInterval(() => setImmediate(() => this.#expire()), TICK).unref();
+    this.#tick = setInterval(() => setImmediate(() => this.#look()), TICK).unref();
     this.#connect();
   }
 
@@ -90,13 +90,14 @@ export class Connection {
     return new Promise((resolve, reject) => {
       this.#waiting.push({ template, key, deadline, resolve, reject });
       if (!this.#socket) this.#connect();
-      // One write per turn of the event loop: many requests arrive in one, and all their commands leave in one packet.
-      else if (this.#waiting.length === 1) setImmediate(() => this.#flush());
+      // In one packet leave the commands of all requests that arrive in one turn of the event loop, and while the server
+      // is busy with the packet before, but for no longer than a tick.
+      else if (this.#waiting.length === 1 && this.#inFlight.size === 0) setImmediate(() => this.#flush());
     });
   }
 
   #flush(): void {
-    if (!this.#ready) return;
+    if (!this.#ready || this.#waiting.length === 0) return;
     const bytes = Buffer.concat(this.#waiting.map(({ template }) => template.bytes));
     let at = 0;
     for (const command of this.#waiting.splice(0)) {
@@ -115,6 +116,7 @@ export class Connection {
     // The reply to TOUCH comes after that to its INCREMENT, under the same number: then there is no command any more.
     const command = this.#inFlight.get(opaque);
     this.#inFlight.delete(opaque);
+    if (command && this.#inFlight.size === 0) setImmediate(() => this.#flush());
     if (status === Status.notFound) return command?.resolve(undefined);
     if (status === Status.ok) return command?.resolve(val.length === 8 ? Number(val.readBigUInt64BE()) : 0);
     const what = opcode === Opcode.touch ? 'TOUCH' : 'a command';
@@ -153,8 +155,7 @@ export class Connection {
     this.failure = this.failingSince = undefined;
     this.#refusals.clear();
     this.#ready = true;
-    this.#expire();
-    this.#flush();
+    this.#look();
   }
 
   #lose(reason: unknown): void {
@@ -182,11 +183,12 @@ export class Connection {
     if (wasReady && failed.length + this.#waiting.length > 0) this.#connect();
   }
 
-  #expire(): void {
+  #look(): void {
     const isLate = ({ deadline }: Command): boolean => deadline <= performance.now();
     if ([...this.#inFlight.values()].some(isLate)) this.#lose('no answer in time');
     const late = this.#waiting.filter(isLate);
     this.#waiting = this.#waiting.filter((command) => !late.includes(command));
     for (const { reject } of late) reject(new CountersUnavailable(`${this.name} was not connected to in time`));
+    this.#flush();
   }
 }
