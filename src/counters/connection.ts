@@ -172,7 +172,8 @@ export class Connection {
       failed.push(...this.#waiting.splice(0));
       this.failure = error;
       const pause = PAUSE * (0.5 + Math.random()) - (performance.now() - this.#attemptedAt);
-      this.#retry = setTimeout(() => this.#connect(), pause);
+      clearTimeout(this.#retry);
+      this.#retry = setTimeout(() => this.#connect(), Math.max(0, pause));
     }
     // That a server closes an idle connection is no failure.
     if (!wasReady || failed.length > 0) {
