@@ -1,11 +1,13 @@
 import { createHash } from 'node:crypto';
+import dns from 'node:dns';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { test, type Test } from 'tap';
 import { CountersUnavailable } from '../src/counters/counters.js';
+import { MemcachedCounters } from '../src/counters/memcached.js';
 import { draw, openCounters, soon } from './support/counters.js';
 import { startMemcached, type Memcached } from './support/memcached.js';
-import { until } from './support/processes.js';
+import { freePort, until } from './support/processes.js';
 import { startProxy, type Proxy } from './support/proxy.js';
 import { AT_ONCE, BACK, brokenPromises, IN_TIME, Visitor, type Greeting } from './support/visitors.js';
 import { startWeb, type Web } from './support/web.js';
@@ -247,6 +249,40 @@ await test('an error of the server: no number under the key', async (t) => {
   t.equal(status, 503);
   t.match(body, /^The session store .+\n$/);
   t.match(web.log[1], /refuses a command: Non-numeric/);
+});
+
+await test('a server that refuses TOUCH', async (t) => {
+  const { proxy, web, visitors } = await scene(t, { login: false });
+  await proxy.set('touchless');
+  for (const visitor of visitors) t.equal((await visitor.ask()).count, 2, 'greetings go on, without sliding');
+  t.match(web.log[1], /refuses TOUCH/);
+  t.equal(web.log.length, 2, 'it is logged once');
+});
+
+await test('a command is given up at its deadline, also while the first connection is being made', async (t) => {
+  const memcached = await startMemcached(t);
+  const proxy = await startProxy(t, memcached.port);
+  await proxy.set('swallow');
+  const counters = openCounters(t, [Number(proxy.address.split(':')[1])]);
+  await t.rejects(counters.increment(draw(), performance.now() + 200), { message: /not connected to in time/ });
+});
+
+await test('a host with two addresses, and nobody at either', async (t) => {
+  const port = await freePort();
+  const addresses = ['127.0.0.1', '127.0.0.2'].map((address) => ({ address, family: 4 }));
+  t.intercept(dns, 'lookup', {
+    value: (_host: string, _options: unknown, done: (error: null, all: typeof addresses) => void) => {
+      process.nextTick(done, null, addresses);
+    },
+  });
+  const counters = new MemcachedCounters([{ host: 'store.example', port }], 60);
+  t.teardown(() => {
+    counters.close();
+  });
+  const lost = new Promise<string>((resolve) => {
+    counters.open({ info: () => undefined, warn: resolve });
+  });
+  t.match(await lost, /ECONNREFUSED 127\.0\.0\.1.*ECONNREFUSED 127\.0\.0\.2/);
 });
 
 await test('a thousand faults leave nothing behind', async (t) => {

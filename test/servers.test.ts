@@ -1,4 +1,6 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { test } from 'tap';
+import { draw, openCounters, soon } from './support/counters.js';
 import { startMemcached, type Memcached } from './support/memcached.js';
 import { until } from './support/processes.js';
 import { AT_ONCE, brokenPromises, NOISE, Visitor, type Greeting } from './support/visitors.js';
@@ -66,3 +68,29 @@ for (const [fault, begin, end] of [
     }
   });
 }
+
+await test('both servers dead for longer than the silence that one may keep', async (t) => {
+  const servers = [await startMemcached(t), await startMemcached(t)];
+  const counters = openCounters(
+    t,
+    servers.map(({ port }) => port),
+  );
+  let key = '';
+  await counters.start(() => (key = draw()), soon());
+  for (const server of servers) await server.kill();
+  const killed = performance.now();
+  await until('it has been long', async () => {
+    await t.rejects(counters.increment(key, soon()), { message: /does not answer/ });
+    await t.rejects(counters.start(draw, soon()), { message: /does not answer/ });
+    await sleep(500);
+    return performance.now() - killed > 6000;
+  });
+  for (const server of servers) await server.restart();
+  await until('all is well', () =>
+    counters.start(draw, soon()).then(
+      () => true,
+      () => false,
+    ),
+  );
+  t.equal(await counters.increment(key, soon()), undefined);
+});

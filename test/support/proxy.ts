@@ -12,8 +12,10 @@ import { createConnection, createServer, type AddressInfo, type Server, type Soc
  * - `cut`: a connection's next answer is cut in the middle, and the connection lost
  * - `finish`: a connection is politely closed as soon as it sends something more
  * - `linger`: like `finish`, but the server still gets what was sent
+ * - `touchless`: the server says that it does not know TOUCH
  */
-export type Fault = 'pass' | 'swallow' | 'mute' | 'delay' | 'refuse' | 'reset' | 'cut' | 'finish' | 'linger';
+export type Fault =
+  'pass' | 'swallow' | 'mute' | 'delay' | 'refuse' | 'reset' | 'cut' | 'finish' | 'linger' | 'touchless';
 
 /** A TCP proxy that stands before a Memcached server and makes faults. */
 export interface Proxy {
@@ -67,7 +69,7 @@ export async function startProxy(t: { teardown(action: () => unknown): void }, u
       if (fault === 'mute' || fault === 'linger') return;
       if (fault === 'delay') setTimeout(() => client.write(bytes), LATE);
       else if (fault === 'cut') client.end(bytes.subarray(0, bytes.length / 2));
-      else client.write(bytes);
+      else client.write(fault === 'touchless' ? refusingTouch(bytes) : bytes);
     });
   }
 
@@ -97,4 +99,12 @@ export async function startProxy(t: { teardown(action: () => unknown): void }, u
       for (const client of clients) client.end();
     },
   };
+}
+
+/** A packet of whole replies, with the status of an unknown command for each TOUCH. */
+function refusingTouch(packet: Buffer): Buffer {
+  for (let at = 0; at < packet.length; at += 24 + packet.readUInt32BE(at + 8)) {
+    if (packet[at + 1] === 0x1c) packet.writeUInt16BE(0x81, at + 6);
+  }
+  return packet;
 }
