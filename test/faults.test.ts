@@ -66,6 +66,7 @@ async function suffer(t: Test, { visitors, web }: Scene, { begin, lasts, end }: 
   const longest = Math.max(...all.map(({ took }) => took));
   t.ok(longest < IN_TIME, `the longest answer took ${longest.toFixed()} ms`);
   t.strictSame(visitors.flatMap(brokenPromises), []);
+  await until('its return is logged', () => !web.log.at(-1)?.includes('does not answer'));
   const lost = web.log.filter((line) => line.includes('does not answer')).length;
   const returned = web.log.filter((line) => line.includes('answers again')).length;
   t.equal(lost, returned, 'each time that the store is lost, it is back');
@@ -219,6 +220,7 @@ await test('wrong credentials that become right later', async (t) => {
   memcached.setPassword(LOGIN.password);
   await until('the visitor is greeted', async () => (await visitor.ask()).status === 200);
   t.equal((await visitor.ask()).count, 2);
+  await until('it is logged', () => web.log.length > 2);
   t.match(web.log[2], /answers again/);
 });
 
@@ -234,6 +236,7 @@ await test('an error of the server: out of memory', async (t) => {
     t.equal((await newcomer.ask()).status, 503);
     await newcomer.stop();
   }
+  await until('it is logged', () => web.log.length > 1);
   t.match(web.log[1], /refuses a command: Out of memory/);
   t.equal(web.log.length, 2, 'it is logged once');
   t.equal((await visitor.ask()).count, 2, 'a session that is there goes on');
@@ -248,6 +251,7 @@ await test('an error of the server: no number under the key', async (t) => {
   const { status, body } = await visitor.ask();
   t.equal(status, 503);
   t.match(body, /^The session store .+\n$/);
+  await until('it is logged', () => web.log.length > 1);
   t.match(web.log[1], /refuses a command: Non-numeric/);
 });
 
@@ -255,6 +259,7 @@ await test('a server that refuses TOUCH', async (t) => {
   const { proxy, web, visitors } = await scene(t, { login: false });
   await proxy.set('touchless');
   for (const visitor of visitors) t.equal((await visitor.ask()).count, 2, 'greetings go on, without sliding');
+  await until('it is logged', () => web.log.length > 1);
   t.match(web.log[1], /refuses TOUCH/);
   t.equal(web.log.length, 2, 'it is logged once');
 });
