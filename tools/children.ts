@@ -96,7 +96,8 @@ function isRunning({ exitCode, signalCode }: ChildProcess): boolean {
   return exitCode === null && signalCode === null;
 }
 
-async function accepts(port: number): Promise<boolean> {
+/** Whether somebody listens to a port on the loopback address. */
+export async function accepts(port: number): Promise<boolean> {
   const socket = createConnection(port, '127.0.0.1');
   try {
     await once(socket, 'connect');

@@ -1,10 +1,9 @@
 import { execFileSync, type ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createConnection } from 'node:net';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { freePort, start, stop, until } from './processes.js';
+import { accepts, freePort, start, stop, until } from './processes.js';
 
 export interface Memcached {
   readonly port: number;
@@ -106,16 +105,4 @@ function setPassword(folder: string, { username, password }: Login): void {
   // memcached gives up being root before it reads them.
   chmodSync(folder, 0o755);
   chmodSync(database, 0o644);
-}
-
-async function accepts(port: number): Promise<boolean> {
-  const socket = createConnection(port, '127.0.0.1');
-  try {
-    await once(socket, 'connect');
-    return true;
-  } catch {
-    return false;
-  } finally {
-    socket.destroy();
-  }
 }

@@ -1,8 +1,8 @@
 import { spawn, type ChildProcess, type SpawnOptions } from 'node:child_process';
 import { once } from 'node:events';
-import { createServer } from 'node:net';
-import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+
+export { accepts, freePort } from '../../tools/children.js';
 
 const running = new Set<ChildProcess>();
 
@@ -28,16 +28,6 @@ export async function stop(child: ChildProcess, signal: NodeJS.Signals = 'SIGTER
     await once(child, 'exit');
   }
   return child.exitCode ?? child.signalCode;
-}
-
-/** A port on the loopback address that nobody listens to. */
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
 }
 
 /** Waits until something is so. Fails with what was awaited. */
