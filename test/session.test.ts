@@ -1,3 +1,4 @@
+import crypto from 'node:crypto';
 import cookie from '@fastify/cookie';
 import fastify, { type FastifyInstance, type LightMyRequestResponse } from 'fastify';
 import { test, type Test } from 'tap';
@@ -71,9 +72,14 @@ await test('the store knows a digest of the id, not the id', async (t) => {
   const { get, counters } = await build(t);
   const id = idOf(await get('/'));
   await get('/', `sid=${id}`);
+  // As on Node.js before 20.12.
+  const { hash } = crypto;
+  Reflect.deleteProperty(crypto, 'hash');
+  await get('/', `sid=${id}`);
+  Object.assign(crypto, { hash });
   await get('/end', `sid=${id}`);
   const keys = counters.asked.map((question) => question.split(' ')[1] ?? '');
-  t.equal(keys.length, 3);
+  t.equal(keys.length, 4);
   t.equal(new Set(keys).size, 1, 'the same id is always the same key');
   for (const key of keys) {
     t.match(key, /^[\x21-\x7e]{30,32}$/, 'long enough that no two meet, short enough for the 96-byte slab class');
