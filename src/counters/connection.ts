@@ -29,7 +29,9 @@ const TICK = 25;
 /** @see https://github.com/memcached/memcached/blob/master/doc/protocol-binary.txt */
 export const Opcode = { delete: 0x04, increment: 0x05, noop: 0x0a, touch: 0x1c };
 const Status = { ok: 0x00, notFound: 0x01 };
-const OPAQUE_AT = 12;
+/** The length of a header, and where in it things are; LENGTH is that of what follows it. */
+const HEADER = 24;
+const [OPCODE_AT, STATUS_AT, LENGTH_AT, OPAQUE_AT] = [1, 6, 8, 12];
 const KEY_LENGTH = 32;
 const LOGIN_REFUSED = 'Memcached server authentication failed!'; // in memjs's words
 
@@ -57,6 +59,7 @@ export class Connection {
   #waiting: Command[] = [];
   readonly #inFlight = new Map<number, Command>();
   #opaque = 0;
+  #unread: Buffer = Buffer.alloc(0);
   #socket: Socket | undefined;
   #ready = false;
   #attemptedAt = 0;
@@ -112,15 +115,32 @@ export class Connection {
     this.#socket?.write(bytes);
   }
 
-  #settle({ header: { opcode, opaque, status }, val }: memjs.Response): void {
+  /** Reads replies, in whatever pieces they come. */
+  #read(piece: Buffer): void {
+    const bytes = this.#unread.length > 0 ? Buffer.concat([this.#unread, piece]) : piece;
+    let at = 0;
+    while (bytes.length >= at + HEADER) {
+      const end = at + HEADER + bytes.readUInt32BE(at + LENGTH_AT);
+      if (bytes.length < end) break;
+      this.#settle(bytes, at, end);
+      at = end;
+    }
+    this.#unread = bytes.subarray(at);
+  }
+
+  #settle(bytes: Buffer, at: number, end: number): void {
     // The reply to TOUCH comes after that to its INCREMENT, under the same number: then there is no command any more.
+    const opaque = bytes.readUInt32BE(at + OPAQUE_AT);
     const command = this.#inFlight.get(opaque);
     this.#inFlight.delete(opaque);
-    if (command && this.#inFlight.size === 0) setImmediate(() => this.#flush());
+    // Not at once: the answers that these replies allow bring the next requests, whose commands can go with it.
+    if (command && this.#inFlight.size === 0) setImmediate(() => setImmediate(() => this.#flush()));
+    const status = bytes.readUInt16BE(at + STATUS_AT);
+    const value = at + HEADER;
     if (status === Status.notFound) return command?.resolve(undefined);
-    if (status === Status.ok) return command?.resolve(val.length === 8 ? Number(val.readBigUInt64BE()) : 0);
-    const what = opcode === Opcode.touch ? 'TOUCH' : 'a command';
-    const error = new CountersUnavailable(`${this.name} refuses ${what}: ${val.toString()}`);
+    if (status === Status.ok) return command?.resolve(end - value === 8 ? Number(bytes.readBigUInt64BE(value)) : 0);
+    const what = bytes[at + OPCODE_AT] === Opcode.touch ? 'TOUCH' : 'a command';
+    const error = new CountersUnavailable(`${this.name} refuses ${what}: ${bytes.toString('latin1', value, end)}`);
     if (!this.#refusals.has(error.message)) this.#log?.warn(error.message);
     this.#refusals.add(error.message);
     command?.reject(error);
@@ -149,7 +169,9 @@ export class Connection {
   }
 
   #begin(server: memjs.Server): void {
-    Object.assign(server, { respond: (response: memjs.Response) => this.#settle(response) });
+    // memjs's own reader takes ten objects for each reply.
+    this.#unread = Buffer.alloc(0);
+    Object.assign(server, { responseHandler: (bytes: Buffer) => this.#read(bytes) });
     this.#socket?.setTimeout(0);
     if (this.failingSince !== undefined) this.#log?.info(`${this.name} answers again`);
     this.failure = this.failingSince = undefined;

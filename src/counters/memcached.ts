@@ -74,6 +74,6 @@ export class MemcachedCounters implements Counters {
   }
 }
 
-function isSilent({ failingSince = Infinity }: Connection): boolean {
-  return performance.now() - failingSince >= SILENCE;
+function isSilent({ failingSince }: Connection): boolean {
+  return failingSince !== undefined && performance.now() - failingSince >= SILENCE;
 }
