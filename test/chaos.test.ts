@@ -10,7 +10,7 @@ import { startWeb } from './support/web.js';
 type Trouble = Fault | 'stall' | 'kill' | 'close';
 
 const troubles = fc.constantFrom<Trouble>(
-  ...(['pass', 'swallow', 'mute', 'delay', 'refuse', 'reset', 'cut', 'finish', 'linger'] as const),
+  ...(['pass', 'swallow', 'mute', 'delay', 'crumble', 'refuse', 'reset', 'cut', 'finish', 'linger'] as const),
   ...(['stall', 'kill', 'close'] as const),
 );
 const courses = fc.array(fc.record({ trouble: troubles, lasts: fc.integer({ min: 1, max: 400 }) }), {

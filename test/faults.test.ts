@@ -192,6 +192,16 @@ await test('replies 300 ms late, on a connection already logged in', async (t) =
   t.equal(it.web.log.length, 1);
 });
 
+await test('replies in crumbs', async (t) => {
+  const { proxy, web, visitors } = await scene(t, { login: false });
+  await proxy.set('crumble');
+  for (const count of [2, 3, 4]) {
+    const greetings = await Promise.all(visitors.map((visitor) => visitor.ask()));
+    t.strictSame(new Set(greetings.map((greeting) => greeting.count)), new Set([count]));
+  }
+  t.equal(web.log.length, 1, 'nobody notices');
+});
+
 await test('an idle connection closed by the server', async (t) => {
   const { proxy, web, visitors } = await scene(t);
   proxy.closeAll();

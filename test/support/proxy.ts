@@ -7,6 +7,7 @@ import { createConnection, createServer, type AddressInfo, type Server, type Soc
  * - `swallow`: what the client sends is never answered, and never reaches the server
  * - `mute`: what the client sends reaches the server, but no answer comes back
  * - `delay`: answers come 300 ms late
+ * - `crumble`: answers come in pieces of 5 bytes, each on its own
  * - `refuse`: connections are refused
  * - `reset`: connections are reset as soon as they are made
  * - `cut`: a connection's next answer is cut in the middle, and the connection lost
@@ -15,7 +16,7 @@ import { createConnection, createServer, type AddressInfo, type Server, type Soc
  * - `touchless`: the server says that it does not know TOUCH
  */
 export type Fault =
-  'pass' | 'swallow' | 'mute' | 'delay' | 'refuse' | 'reset' | 'cut' | 'finish' | 'linger' | 'touchless';
+  'pass' | 'swallow' | 'mute' | 'delay' | 'crumble' | 'refuse' | 'reset' | 'cut' | 'finish' | 'linger' | 'touchless';
 
 /** A TCP proxy that stands before a Memcached server and makes faults. */
 export interface Proxy {
@@ -31,6 +32,7 @@ export interface Proxy {
 }
 
 const LATE = 300;
+const CRUMB = 5;
 
 /** Starts a proxy to a port of the loopback address, until the end of the test. */
 export async function startProxy(t: { teardown(action: () => unknown): void }, upstream: number): Promise<Proxy> {
@@ -48,12 +50,20 @@ export async function startProxy(t: { teardown(action: () => unknown): void }, u
 
   function accept(client: Socket): void {
     accepted += 1;
-    client.on('error', () => undefined);
+    client.setNoDelay().on('error', () => undefined);
     if (fault === 'reset') {
       client.resetAndDestroy();
       return;
     }
     clients.add(client);
+    const coming: Buffer[] = [];
+    function send(bytes: Buffer, late: number): void {
+      coming.push(bytes);
+      // Whichever timer comes first sends what came first, so that nothing overtakes.
+      const write = (): unknown => client.write(coming.shift() ?? '');
+      if (late === 0 && coming.length === 1) write();
+      else setTimeout(write, late);
+    }
     const memcached = createConnection(upstream, '127.0.0.1').on('error', () => client.destroy());
     client.on('close', () => {
       clients.delete(client);
@@ -67,9 +77,10 @@ export async function startProxy(t: { teardown(action: () => unknown): void }, u
     memcached.on('close', () => client.destroy());
     memcached.on('data', (bytes) => {
       if (fault === 'mute' || fault === 'linger') return;
-      if (fault === 'delay') setTimeout(() => client.write(bytes), LATE);
-      else if (fault === 'cut') client.end(bytes.subarray(0, bytes.length / 2));
-      else client.write(fault === 'touchless' ? refusingTouch(bytes) : bytes);
+      if (fault === 'cut') client.end(bytes.subarray(0, bytes.length / 2));
+      else if (fault !== 'crumble')
+        send(fault === 'touchless' ? refusingTouch(bytes) : bytes, fault === 'delay' ? LATE : 0);
+      else for (let at = 0; at < bytes.length; at += CRUMB) send(bytes.subarray(at, at + CRUMB), 1 + at / CRUMB);
     });
   }
 
