@@ -1,4 +1,4 @@
-import fastify, { LogController, type FastifyError, type FastifyReply, type FastifyRequest } from 'fastify';
+import fastify, { type FastifyError, type FastifyReply, type FastifyRequest } from 'fastify';
 import type { Config } from './config.js';
 import { CountersUnavailable, type Counters } from './counters/counters.js';
 import { drainOnClose } from './drain.js';
@@ -10,10 +10,10 @@ const HTML = 'text/html; charset=utf-8';
 
 /** Builds the app, to listen or to be asked by `inject`. It opens the counters, and closes them with itself. */
 export function buildApp({ onHeroku, dyno, logLevel }: Config, counters: Counters) {
+  const { log } = fastify({ logger: { level: logLevel } });
   const app = fastify({
-    logger: { level: logLevel },
-    // Heroku's router logs every request, with its dyno.
-    logController: new LogController({ disableRequestLogging: onHeroku }),
+    // Heroku's router logs every request, with its dyno. To Fastify the app has no logger then, so none costs it anything.
+    ...(!onHeroku && { loggerInstance: log }),
     // For request.protocol: Heroku's router always sets X-Forwarded-Proto. Of the other headers nothing is used.
     trustProxy: onHeroku,
     // Heroku's router reuses a connection for up to 90 s; whoever closes it first loses the request on its way.
@@ -39,7 +39,7 @@ export function buildApp({ onHeroku, dyno, logLevel }: Config, counters: Counter
   function receive(request: FastifyRequest, reply: FastifyReply): void {
     reply.headers(headers);
     // Whatever body comes is read and forgotten, also of a malformed type, which Fastify would refuse.
-    delete request.headers['content-type'];
+    if (request.method === 'POST') delete request.headers['content-type'];
     // As a path, also where the client sent an absolute URL (RFC 9112, 3.2.2).
     const target = request.url.replace(/^[a-z][a-z\d+.-]*:\/\/[^/?#]*/i, '');
     // Not by request.protocol, which for a malformed path trusts nobody.
@@ -51,8 +51,7 @@ export function buildApp({ onHeroku, dyno, logLevel }: Config, counters: Counter
     else if (request.is404) say(reply.header('allow', 'GET, HEAD, POST'), 405, 'Only GET, HEAD and POST work here');
   }
 
-  // No line is logged for a request there, so none needs a logger of its own.
-  if (onHeroku) app.setChildLoggerFactory((logger) => logger);
+  app.log = log;
   drainOnClose(app);
   app.addHook('onRequest', (request, reply, done) => {
     receive(request, reply);
@@ -99,7 +98,7 @@ export function buildApp({ onHeroku, dyno, logLevel }: Config, counters: Counter
     }
     const { statusCode = 500, message } = error;
     if (statusCode < 500) return say(reply, statusCode, message);
-    request.log.error(error);
+    app.log.error(error);
     return say(reply, 500, 'Something went wrong here; it is in the log');
   });
   return app;
