@@ -22,6 +22,7 @@ const PATIENCE = 1000;
 /** An id is 144 random bits. */
 const ID_BYTES = 18;
 const ID_SHAPE = /^[\w-]{24}$/;
+const ATTRIBUTES = { path: '/', httpOnly: true, sameSite: 'lax' } as const;
 
 /**
  * Fastify plugin: a count per visitor, under a random id in a cookie, as `request.session`. The cookie is a secure one if
@@ -44,7 +45,6 @@ function sessionOf(request: FastifyRequest, reply: FastifyReply, counters: Count
   const secure = request.protocol === 'https';
   // With this prefix no other host, not even a subdomain, can plant the cookie.
   const name = secure ? '__Host-sid' : 'sid';
-  const attributes = { path: '/', httpOnly: true, sameSite: 'lax', secure } as const;
   const sent = request.cookies[name];
   let id = sent !== undefined && ID_SHAPE.test(sent) ? sent : undefined;
   return {
@@ -55,13 +55,13 @@ function sessionOf(request: FastifyRequest, reply: FastifyReply, counters: Count
       let drawn = '';
       await counters.start(() => keyOf((drawn = randomBytes(ID_BYTES).toString('base64url'))), deadline);
       id = drawn;
-      reply.setCookie(name, id, attributes);
+      reply.setCookie(name, id, { ...ATTRIBUTES, secure });
       return 1;
     },
     async end() {
       if (id !== undefined) await counters.end(keyOf(id), performance.now() + PATIENCE);
       id = undefined;
-      if (sent !== undefined) reply.clearCookie(name, attributes);
+      if (sent !== undefined) reply.clearCookie(name, { ...ATTRIBUTES, secure });
     },
   };
 }

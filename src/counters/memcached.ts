@@ -62,7 +62,8 @@ export class MemcachedCounters implements Counters {
   }
 
   #home(key: string): Connection {
-    return this.#servers[memjs.Utils.hashCode(key) % this.#servers.length] as Connection;
+    const { length } = this.#servers;
+    return this.#servers[length > 1 ? memjs.Utils.hashCode(key) % length : 0] as Connection;
   }
 
   /** The key's own server, or while that is silent the next: where they share their data, the count goes on. */
