@@ -60,7 +60,7 @@ export async function startProxy(t: { teardown(action: () => unknown): void }, u
     function send(bytes: Buffer, late: number): void {
       coming.push(bytes);
       // Whichever timer comes first sends what came first, so that nothing overtakes.
-      const write = (): unknown => client.write(coming.shift() ?? '');
+      const write = (): unknown => coming.length > 0 && client.write(coming.shift() ?? '');
       if (late === 0 && coming.length === 1) write();
       else setTimeout(write, late);
     }
@@ -77,7 +77,7 @@ export async function startProxy(t: { teardown(action: () => unknown): void }, u
     memcached.on('close', () => client.destroy());
     memcached.on('data', (bytes) => {
       if (fault === 'mute' || fault === 'linger') return;
-      if (fault === 'cut') client.end(bytes.subarray(0, bytes.length / 2));
+      if (fault === 'cut') client.end(Buffer.concat([...coming.splice(0), bytes.subarray(0, bytes.length / 2)]));
       else if (fault !== 'crumble')
         send(fault === 'touchless' ? refusingTouch(bytes) : bytes, fault === 'delay' ? LATE : 0);
       else for (let at = 0; at < bytes.length; at += CRUMB) send(bytes.subarray(at, at + CRUMB), 1 + at / CRUMB);
