@@ -93,9 +93,8 @@ export class Connection {
     return new Promise((resolve, reject) => {
       this.#waiting.push({ template, key, deadline, resolve, reject });
       if (!this.#socket) this.#connect();
-      // In one packet leave the commands of all requests that arrive in one turn of the event loop, and while the server
-      // is busy with the packet before, but for no longer than a tick.
-      else if (this.#waiting.length === 1 && this.#inFlight.size === 0) setImmediate(() => this.#flush());
+      // Commands that come while the server is busy with a packet leave together in the next one, after a tick at most.
+      else if (this.#waiting.length === 1 && this.#inFlight.size === 0) this.#flush();
     });
   }
 
