@@ -99,7 +99,11 @@ await test('the first line says where to open it and where the counts live', asy
 
 await test('on a terminal the first line is for people, and Ctrl-C ends it', async (t) => {
   const command = process.platform === 'darwin' ? ['script', '-q', '/dev/null', process.execPath, SERVER] : undefined;
-  const web = run(t, { PORT: '0' }, command ?? ['script', '-qec', `exec '${process.execPath}' '${SERVER}'`, '/dev/null']);
+  const web = run(
+    t,
+    { PORT: '0' },
+    command ?? ['script', '-qec', `exec '${process.execPath}' '${SERVER}'`, '/dev/null'],
+  );
   const url = await urlOf(web);
   t.match(web.written(), /^[^{}]*http:\/\/localhost:\d+\/[^{}]*memory[^{}]*\r\n$/);
   t.equal((await greet(url)).status, 200);
