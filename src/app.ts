@@ -10,6 +10,7 @@ const HTML = 'text/html; charset=utf-8';
 
 /** Builds the app, to listen or to be asked by `inject`. It opens the counters, and closes them with itself. */
 export function buildApp({ onHeroku, dyno, logLevel }: Config, counters: Counters) {
+  // Made for its logger alone, so that the app below can log also where Fastify is to know of none.
   const { log } = fastify({ logger: { level: logLevel } });
   const app = fastify({
     // Heroku's router logs every request, with its dyno. To Fastify the app has no logger then, so none costs it anything.

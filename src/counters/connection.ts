@@ -132,7 +132,7 @@ export class Connection {
     const opaque = bytes.readUInt32BE(at + OPAQUE_AT);
     const command = this.#inFlight.get(opaque);
     this.#inFlight.delete(opaque);
-    // Not at once: the answers that these replies allow bring the next requests, whose commands can go with it.
+    // A turn later than at once: the answers to these replies bring the next requests, for the same packet.
     if (command && this.#inFlight.size === 0) setImmediate(() => setImmediate(() => this.#flush()));
     const status = bytes.readUInt16BE(at + STATUS_AT);
     const value = at + HEADER;
@@ -168,8 +168,8 @@ export class Connection {
   }
 
   #begin(server: memjs.Server): void {
-    // memjs's own reader takes ten objects for each reply.
     this.#unread = Buffer.alloc(0);
+    // memjs's own reader makes ten objects for each reply.
     Object.assign(server, { responseHandler: (bytes: Buffer) => this.#read(bytes) });
     this.#socket?.setTimeout(0);
     if (this.failingSince !== undefined) this.#log?.info(`${this.name} answers again`);
