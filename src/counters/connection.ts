@@ -55,13 +55,15 @@ export class Connection {
   failure: CountersUnavailable | undefined;
   /** Since when the server fails, in milliseconds of `performance.now()`, while it does. */
   failingSince: number | undefined;
-  /** Commands that are not yet written, and by their numbers those whose reply is awaited. */
+  /** Commands that are not yet written, and those whose reply is awaited, up to the one with the last number. */
   #waiting: Command[] = [];
-  readonly #inFlight = new Map<number, Command>();
+  // No Map: each time it grows or shrinks, V8 links its dead table to the new one, and commands outlive a collection.
+  readonly #inFlight: Command[] = [];
   #opaque = 0;
   #unread: Buffer = Buffer.alloc(0);
   #socket: Socket | undefined;
   #ready = false;
+  #busy = false;
   #attemptedAt = 0;
   #retry: NodeJS.Timeout | undefined;
   #tick: NodeJS.Timeout | undefined;
@@ -94,7 +96,7 @@ export class Connection {
       this.#waiting.push({ template, key, deadline, resolve, reject });
       if (!this.#socket) this.#connect();
       // Commands that come while the server is busy with a packet leave together in the next one, after a tick at most.
-      else if (this.#waiting.length === 1 && this.#inFlight.size === 0) this.#flush();
+      else if (!this.#busy) this.#flush();
     });
   }
 
@@ -104,14 +106,20 @@ export class Connection {
     let at = 0;
     for (const command of this.#waiting.splice(0)) {
       this.#opaque = (this.#opaque + 1) >>> 0;
-      this.#inFlight.set(this.#opaque, command);
+      this.#inFlight.push(command);
       for (const { opaqueAt, keyAt } of command.template.places) {
         bytes.writeUInt32BE(this.#opaque, at + opaqueAt);
         bytes.write(command.key, at + keyAt, 'latin1');
       }
       at += command.template.bytes.length;
     }
+    this.#busy = true;
     this.#socket?.write(bytes);
+  }
+
+  #next(): void {
+    this.#busy = false;
+    this.#flush();
   }
 
   /** Reads replies, in whatever pieces they come. */
@@ -128,12 +136,11 @@ export class Connection {
   }
 
   #settle(bytes: Buffer, at: number, end: number): void {
-    // The reply to TOUCH comes after that to its INCREMENT, under the same number: then there is no command any more.
-    const opaque = bytes.readUInt32BE(at + OPAQUE_AT);
-    const command = this.#inFlight.get(opaque);
-    this.#inFlight.delete(opaque);
+    // Replies come in the order of the commands; that to TOUCH after its INCREMENT's, under the same number, for nobody.
+    const oldest = (this.#opaque - this.#inFlight.length + 1) >>> 0;
+    const command = bytes.readUInt32BE(at + OPAQUE_AT) === oldest ? this.#inFlight.shift() : undefined;
     // A turn later than at once: the answers to these replies bring the next requests, for the same packet.
-    if (command && this.#inFlight.size === 0) setImmediate(() => setImmediate(() => this.#flush()));
+    if (command && this.#inFlight.length === 0) setImmediate(() => setImmediate(() => this.#next()));
     const status = bytes.readUInt16BE(at + STATUS_AT);
     const value = at + HEADER;
     if (status === Status.notFound) return command?.resolve(undefined);
@@ -176,6 +183,7 @@ export class Connection {
     this.failure = this.failingSince = undefined;
     this.#refusals.clear();
     this.#ready = true;
+    this.#busy = false;
     this.#look();
   }
 
@@ -183,8 +191,7 @@ export class Connection {
     const words = (reason instanceof AggregateError ? reason.errors : [reason]).join(', ');
     const error = new CountersUnavailable(`${this.name} does not answer: ${words}`);
     error.warmingUp = reason === LOGIN_REFUSED;
-    const failed = [...this.#inFlight.values()];
-    this.#inFlight.clear();
+    const failed = this.#inFlight.splice(0);
     this.#socket?.destroy();
     this.#socket = undefined;
     const wasReady = this.#ready;
@@ -207,7 +214,7 @@ export class Connection {
 
   #look(): void {
     const isLate = ({ deadline }: Command): boolean => deadline <= performance.now();
-    if ([...this.#inFlight.values()].some(isLate)) this.#lose('no answer in time');
+    if (this.#inFlight.some(isLate)) this.#lose('no answer in time');
     const late = this.#waiting.filter(isLate);
     this.#waiting = this.#waiting.filter((command) => !late.includes(command));
     for (const { reject } of late) reject(new CountersUnavailable(`${this.name} was not connected to in time`));
