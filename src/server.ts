@@ -1,9 +1,14 @@
 import type { AddressInfo } from 'node:net';
+import { setFlagsFromString } from 'node:v8';
 import { buildApp } from './app.js';
 import { readConfig } from './config.js';
 import { MemcachedCounters } from './counters/memcached.js';
 import { MemoryCounters } from './counters/memory.js';
 import { stopListening } from './drain.js';
+
+// Else V8, having seen a few hundred requests wait for the store together, may take all that follow for long-lived ones,
+// and the process spends a quarter more of its time on collecting them, until it ends.
+setFlagsFromString('--no-allocation-site-pretenuring');
 
 const config = readConfig(process.env, exit);
 const { memcached, sessionTtl } = config;
