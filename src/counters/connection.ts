@@ -1,223 +1,287 @@
-import type { Socket } from 'node:net';
-import memjs from 'memjs';
-import { CountersUnavailable, type Log } from './counters.js';
+import dns from 'node:dns';
+import { connect, type LookupFunction } from 'node:net';
+import { CountersUnavailable, type Log } from './counters.ts';
+import { fail, giveUpIfLate, Link, LoginRefused, Silence, type Command, type World } from './link.ts';
+import { login, NOBODY, probe, type Question } from './protocol.ts';
 
-/** A Memcached server, and its SASL PLAIN login if it has one. */
-export interface Server {
+/** A Memcached server, and its login (SASL PLAIN) if it has one. */
+export interface MemcachedServer {
   readonly host: string;
   readonly port: number;
   readonly username?: string | undefined;
   readonly password?: string | undefined;
 }
 
-interface Command {
-  readonly template: Template;
-  readonly key: string;
-  readonly deadline: number;
-  readonly resolve: (count: number | undefined) => void;
-  readonly reject: (error: Error) => void;
-}
-
 // All in milliseconds.
-/** What a step of connecting and logging in may take: at first, this process is still busy starting. */
-const PATIENCE = { first: 1000, later: 400 };
-/** From the start of a failed attempt to connect to the next, give or take half at random. */
+/** How long an attempt to connect may be silent before another one is made beside it. */
+const DOUBT = 200;
+/** From the start of one attempt to the start of the next, give or take half at random. */
 const PAUSE = 200;
-/** How often deadlines are looked at: a timer for each would cost half as much as the whole greeting. */
+/** How often deadlines are checked. */
 const TICK = 25;
+/** For how long a refused login may be that of a new add-on, whose login takes some minutes to work. */
+const WARM_UP = 5 * 60_000;
+/** How long the log does not repeat itself. */
+const MINUTE = 60_000;
 
-/** @see https://github.com/memcached/memcached/blob/master/doc/protocol-binary.txt */
-export const Opcode = { delete: 0x04, increment: 0x05, noop: 0x0a, touch: 0x1c };
-const Status = { ok: 0x00, notFound: 0x01 };
-/** The length of a header, and where in it things are; LENGTH is that of what follows it. */
-const HEADER = 24;
-const [OPCODE_AT, STATUS_AT, LENGTH_AT, OPAQUE_AT] = [1, 6, 8, 12];
-const KEY_LENGTH = 32;
-const LOGIN_REFUSED = 'Memcached server authentication failed!'; // in memjs's words
+const PROBE = probe();
+const LOGIN_ADVICE =
+  'Check its username and password. The login of a new add-on takes up to three minutes to work. MemCachier switches off ' +
+  'a free cache that was not used for 30 days, until "heroku addons:open memcachier" turns it on again';
 
-/** The bytes of requests about one key, and where in them are its place and that of their number. */
-type Template = ReturnType<typeof template>;
-export function template(...requests: [opcode: number, extras: Buffer][]) {
-  const room = Buffer.alloc(KEY_LENGTH);
-  const encoded = requests.map(([opcode, extras]) => memjs.Utils.makeRequestBuffer(opcode, room, extras, '', 0));
-  let end = 0;
-  const places = encoded.map(({ length }) => ({ opaqueAt: end + OPAQUE_AT, keyAt: (end += length) - KEY_LENGTH }));
-  return { bytes: Buffer.concat(encoded), places };
-}
+type State =
+  | { readonly name: 'closed' }
+  | { readonly name: 'connecting' }
+  | { readonly name: 'ready'; readonly link: Link }
+  | { readonly name: 'failing'; readonly since: number; readonly failure: CountersUnavailable };
 
 /**
- * A connection to one Memcached server that sends no command twice and leaves none unanswered. When it is lost, it is made
- * anew; once that has failed, commands fail at once, while attempts go on in the background.
+ * The connection to one Memcached server. It makes a new link whenever the link is lost, and writes no command twice.
+ *
+ *     closed ----1----> connecting ----2----> ready
+ *       ^                 |    ^              | | |
+ *       |                 3    +------4-------+ | |
+ *       |                 v                     | |
+ *       |              failing <-------5--------+ |
+ *       |                 +-----2----> ready      |
+ *       +-------------------6---------------------+
+ *
+ * 1. It is opened, or a command comes.
+ * 2. An attempt succeeds: it is connected, logged in, and has got an answer about a key.
+ * 3. An attempt fails.
+ * 4. The link is lost, and another attempt is due.
+ * 5. The link is lost because the server was silent, or no attempt is due yet.
+ * 6. The link is lost while nobody waits for an answer.
+ *
+ * - `closed`: there is no link, and nobody needs one.
+ * - `connecting`: attempts are made, and commands wait.
+ * - `ready`: commands are written, those of one turn of the event loop together.
+ * - `failing`: attempts are made, and commands fail at once, with the reason of the last failure.
+ *
+ * An attempt that is silent may only be slow, so it gets its full second. Its packets may also be lost, so another attempt
+ * is made beside it, and takes turns with later ones. There are never more than two.
  */
 export class Connection {
   readonly name: string;
-  /** Why commands fail at once, while they do. */
-  failure: CountersUnavailable | undefined;
-  /** Since when the server fails, in milliseconds of `performance.now()`, while it does. */
-  failingSince: number | undefined;
-  /** Commands that are not yet written, and those whose reply is awaited, up to the one with the last number. */
-  #waiting: Command[] = [];
-  // No Map: each time it grows or shrinks, V8 links its dead table to the new one, and commands outlive a collection.
-  readonly #inFlight: Command[] = [];
-  #opaque = 0;
-  #unread: Buffer = Buffer.alloc(0);
-  #socket: Socket | undefined;
-  #ready = false;
-  #busy = false;
-  #attemptedAt = 0;
-  #retry: NodeJS.Timeout | undefined;
-  #tick: NodeJS.Timeout | undefined;
+  readonly #server: MemcachedServer;
+  readonly #world: World;
   #log: Log | undefined;
-  readonly #refusals = new Set<string>();
+  #state: State = { name: 'closed' };
+  /** Links that are being made, oldest first, while connecting or failing. */
+  #attempts: Link[] = [];
+  #nextAttemptAt = -Infinity;
+  /** Commands that have not been written. */
+  #waiting: Command[] = [];
+  #cancelTick: (() => void) | undefined;
+  #isLossLogged = false;
+  /** Until when the log does not repeat a complaint, by its kind. */
+  readonly #quietUntil = new Map<string, number>();
+  #loginRefusedSince: number | undefined;
 
-  constructor(private readonly server: Server) {
+  constructor(server: MemcachedServer, world: World = worldOf(server)) {
     this.name = `Memcached at ${server.host}:${server.port}`;
+    this.#server = server;
+    this.#world = world;
   }
 
-  /** Begins to connect, and to look after its commands. */
+  /** For how long commands have failed at once, in milliseconds; 0 if they do not. */
+  get failingFor(): number {
+    return this.#state.name === 'failing' ? this.#world.now() - this.#state.since : 0;
+  }
+
+  /** Starts to connect. `log` hears when the server is lost and when it serves again. */
   open(log: Log): void {
     this.#log = log;
-    this.#tick = setInterval(() => setImmediate(() => this.#look()), TICK).unref();
     this.#connect();
   }
 
+  /** Fails all commands, those of later too, and closes all sockets. */
   close(): void {
+    const links = this.#state.name === 'ready' ? [this.#state.link] : this.#attempts.splice(0);
+    const reason = new Error('this process is stopping');
     this.#log = undefined;
-    this.#ready = false; // so that it is not made anew
-    this.#lose('this process is stopping');
-    clearTimeout(this.#retry);
-    clearInterval(this.#tick);
+    this.#fail(reason);
+    for (const link of links) link.lose(reason);
+    this.#cancelTick?.();
   }
 
-  /** Sends a command about a key. Gives the count of an INCREMENT, or undefined if there is no such key. */
-  ask(template: Template, key: string, deadline: number): Promise<number | undefined> {
-    if (this.failure) return Promise.reject(this.failure);
-    return new Promise((resolve, reject) => {
-      this.#waiting.push({ template, key, deadline, resolve, reject });
-      if (!this.#socket) this.#connect();
-      // Commands that come while the server is busy with a packet leave together in the next one, after a tick at most.
-      else if (!this.#busy) this.#flush();
+  /**
+   * Asks a question about a key. Gives the count of an INCREMENT, or undefined if there is no such key. Fails with
+   * `CountersUnavailable` by the deadline, or up to 25 ms later.
+   */
+  ask(question: Question, key: string, deadline: number): Promise<number | undefined> {
+    if (this.#state.name === 'failing') return Promise.reject(this.#state.failure);
+    return new Promise((resolve, rejectWith) => {
+      const reject = (reason: Error): void => rejectWith(this.#unavailable(reason));
+      this.#waiting.push({ question, key, deadline, resolve, reject, writtenAt: 0, isSettled: false });
+      if (this.#state.name === 'closed') this.#connect();
+      if (this.#state.name === 'ready' && this.#waiting.length === 1) this.#world.soon(() => this.#write());
+      this.#keepTicking();
     });
   }
 
-  #flush(): void {
-    if (!this.#ready || this.#waiting.length === 0) return;
-    const bytes = Buffer.concat(this.#waiting.map(({ template }) => template.bytes));
-    let at = 0;
-    for (const command of this.#waiting.splice(0)) {
-      this.#opaque = (this.#opaque + 1) >>> 0;
-      this.#inFlight.push(command);
-      for (const { opaqueAt, keyAt } of command.template.places) {
-        bytes.writeUInt32BE(this.#opaque, at + opaqueAt);
-        bytes.write(command.key, at + keyAt, 'latin1');
-      }
-      at += command.template.bytes.length;
-    }
-    this.#busy = true;
-    this.#socket?.write(bytes);
-  }
-
-  #next(): void {
-    this.#busy = false;
-    this.#flush();
-  }
-
-  /** Reads replies, in whatever pieces they come. */
-  #read(piece: Buffer): void {
-    const bytes = this.#unread.length > 0 ? Buffer.concat([this.#unread, piece]) : piece;
-    let at = 0;
-    while (bytes.length >= at + HEADER) {
-      const end = at + HEADER + bytes.readUInt32BE(at + LENGTH_AT);
-      if (bytes.length < end) break;
-      this.#settle(bytes, at, end);
-      at = end;
-    }
-    this.#unread = bytes.subarray(at);
-  }
-
-  #settle(bytes: Buffer, at: number, end: number): void {
-    // Replies come in the order of the commands; that to TOUCH after its INCREMENT's, under the same number, for nobody.
-    const oldest = (this.#opaque - this.#inFlight.length + 1) >>> 0;
-    const command = bytes.readUInt32BE(at + OPAQUE_AT) === oldest ? this.#inFlight.shift() : undefined;
-    // A turn later than at once: the answers to these replies bring the next requests, for the same packet.
-    if (command && this.#inFlight.length === 0) setImmediate(() => setImmediate(() => this.#next()));
-    const status = bytes.readUInt16BE(at + STATUS_AT);
-    const value = at + HEADER;
-    if (status === Status.notFound) return command?.resolve(undefined);
-    if (status === Status.ok) return command?.resolve(end - value === 8 ? Number(bytes.readBigUInt64BE(value)) : 0);
-    const what = bytes[at + OPCODE_AT] === Opcode.touch ? 'TOUCH' : 'a command';
-    const error = new CountersUnavailable(`${this.name} refuses ${what}: ${bytes.toString('latin1', value, end)}`);
-    if (!this.#refusals.has(error.message)) this.#log?.warn(error.message);
-    this.#refusals.add(error.message);
-    command?.reject(error);
+  #write(): void {
+    if (this.#state.name !== 'ready') return;
+    this.#giveUpWaiting(this.#world.now());
+    if (this.#waiting.length > 0) this.#state.link.send(this.#waiting.splice(0));
   }
 
   #connect(): void {
-    // memjs's server lives as long as one TCP connection: what goes wrong with one leaves nothing to confuse the next.
-    const { host, port, username, password } = this.server;
-    const server = new memjs.Server(host, port, undefined, undefined, { conntimeout: 0, keepAlive: true });
-    // The constructor takes what is missing from the environment, which only config.ts reads.
-    Object.assign(server, { username, password, respond: () => this.#begin(server) });
-    const patience = this.#attemptedAt === 0 ? PATIENCE.first : PATIENCE.later;
-    this.#attemptedAt = performance.now();
-    server.sock(false, (socket) => {
-      // Connected and, if there is a login, logged in. Only an answer shows that the server is not stalled.
-      socket.setTimeout(patience);
-      socket.write(memjs.Utils.makeRequestBuffer(Opcode.noop, '', '', '', 0));
+    this.#state = { name: 'connecting' };
+    this.#attemptIfDue(this.#world.now());
+    this.#keepTicking();
+  }
+
+  #attemptIfDue(now: number): void {
+    const newest = this.#attempts.at(-1);
+    if (now < this.#nextAttemptAt || (newest && newest.silentFor(now) < DOUBT)) return;
+    this.#nextAttemptAt = now + PAUSE * (0.5 + this.#world.random());
+    if (this.#attempts.length === 2) this.#attempts.pop()?.lose(new Error('another attempt takes its place'));
+    void this.#attempt();
+  }
+
+  async #attempt(): Promise<void> {
+    const link: Link = new Link(this.#world, {
+      onAnswer: () => this.#served(link),
+      onComplaint: (kind, words) => this.#complain(kind, words),
+      onLoss: (reason, unanswered) => this.#lose(link, reason, unanswered),
     });
-    // Asked a second time, memjs gives the socket at once.
-    server.sock(true, (socket) => {
-      const lose = (reason: unknown): unknown => this.#socket === socket && this.#lose(reason);
-      this.#socket = socket.setNoDelay().setTimeout(patience);
-      socket.on('timeout', () => lose('it is silent')).on('close', () => lose('it closed the connection'));
-      server.onError(0, lose);
+    this.#attempts.push(link);
+    const { username, password } = this.#server;
+    try {
+      await link.opened;
+      if (username !== undefined && password !== undefined) await link.ask(login(username, password), '');
+      // Something in front of the store may answer all else by itself.
+      await link.ask(PROBE, NOBODY);
+    } catch (reason) {
+      link.lose(reason as Error);
+    }
+    if (!this.#attempts.includes(link)) return;
+    const others = this.#attempts.splice(0).filter((other) => other !== link);
+    this.#state = { name: 'ready', link };
+    for (const other of others) other.lose(new Error('another attempt was faster'));
+    this.#loginRefusedSince = undefined;
+    this.#write();
+  }
+
+  #lose(link: Link, reason: Error, unanswered: readonly Command[]): void {
+    for (const command of unanswered) fail(command, reason);
+    if (this.#attempts.includes(link)) {
+      this.#attempts = this.#attempts.filter((other) => other !== link);
+      return this.#fail(reason);
+    }
+    if (this.#state.name !== 'ready' || this.#state.link !== link) return;
+    if (unanswered.length > 0) {
+      this.#logLoss(reason);
+      if (reason instanceof Silence || this.#world.now() < this.#nextAttemptAt) return this.#fail(reason);
+    } else if (this.#waiting.length === 0) {
+      this.#state = { name: 'closed' };
+      return;
+    }
+    this.#connect();
+  }
+
+  #fail(reason: Error): void {
+    const now = this.#world.now();
+    const since = this.#state.name === 'failing' ? this.#state.since : now;
+    this.#state = { name: 'failing', since, failure: this.#unavailable(reason) };
+    this.#logLoss(reason);
+    for (const command of this.#waiting.splice(0)) fail(command, reason);
+    this.#keepTicking();
+  }
+
+  #served(link: Link): void {
+    // An answer to the probe serves nobody.
+    if (this.#state.name !== 'ready' || this.#state.link !== link) return;
+    this.#nextAttemptAt = -Infinity;
+    if (!this.#isLossLogged) return;
+    this.#isLossLogged = false;
+    this.#quietUntil.delete('login');
+    this.#log?.info(`${this.name} is available again`);
+  }
+
+  #logLoss(reason: Error): void {
+    if (reason instanceof LoginRefused)
+      this.#complain('login', `refuses the login: ${reason.message}. ${LOGIN_ADVICE}`);
+    else if (!this.#isLossLogged) this.#log?.warn(`${this.name} is not available: ${wordsOf(reason)}`);
+    this.#isLossLogged = true;
+  }
+
+  /** Logs what a server does again and again, without repeating it within a minute, or at all if it is about TOUCH. */
+  #complain(kind: string, words: string): void {
+    const now = this.#world.now();
+    if (now < (this.#quietUntil.get(kind) ?? now)) return;
+    this.#quietUntil.set(kind, kind === 'TOUCH' ? Infinity : now + MINUTE);
+    this.#log?.warn(`${this.name} ${words}`);
+  }
+
+  #unavailable(reason: Error): CountersUnavailable {
+    const cause = new Error(`${this.name}: ${wordsOf(reason)}`, { cause: reason });
+    if (!(reason instanceof LoginRefused)) return new CountersUnavailable('unavailable', cause);
+    this.#loginRefusedSince ??= this.#world.now();
+    const isNew = this.#world.now() - this.#loginRefusedSince < WARM_UP;
+    return new CountersUnavailable(isNew ? 'warming up' : 'login refused', cause);
+  }
+
+  #keepTicking(): void {
+    this.#cancelTick ??= this.#world.later(TICK, () => {
+      this.#cancelTick = undefined;
+      this.#tick();
     });
   }
 
-  #begin(server: memjs.Server): void {
-    this.#unread = Buffer.alloc(0);
-    // memjs's own reader makes ten objects for each reply.
-    Object.assign(server, { responseHandler: (bytes: Buffer) => this.#read(bytes) });
-    this.#socket?.setTimeout(0);
-    if (this.failingSince !== undefined) this.#log?.info(`${this.name} answers again`);
-    this.failure = this.failingSince = undefined;
-    this.#refusals.clear();
-    this.#ready = true;
-    this.#busy = false;
-    this.#look();
+  #tick(): void {
+    const now = this.#world.now();
+    for (const link of this.#state.name === 'ready' ? [this.#state.link] : [...this.#attempts]) link.loseIfSilent(now);
+    if (this.#state.name === 'ready') this.#state.link.giveUpLate(now);
+    this.#giveUpWaiting(now);
+    if (this.#state.name === 'connecting' || this.#state.name === 'failing') this.#attemptIfDue(now);
+    else if (this.#waiting.length === 0 && (this.#state.name === 'closed' || this.#state.link.isIdle)) return;
+    this.#keepTicking();
   }
 
-  #lose(reason: unknown): void {
-    const words = (reason instanceof AggregateError ? reason.errors : [reason]).join(', ');
-    const error = new CountersUnavailable(`${this.name} does not answer: ${words}`);
-    error.warmingUp = reason === LOGIN_REFUSED;
-    const failed = this.#inFlight.splice(0);
-    this.#socket?.destroy();
-    this.#socket = undefined;
-    const wasReady = this.#ready;
-    this.#ready = false;
-    if (!wasReady) {
-      failed.push(...this.#waiting.splice(0));
-      this.failure = error;
-      const pause = PAUSE * (0.5 + Math.random()) - (performance.now() - this.#attemptedAt);
-      clearTimeout(this.#retry);
-      this.#retry = setTimeout(() => this.#connect(), Math.max(0, pause));
-    }
-    // That a server closes an idle connection is no failure.
-    if (!wasReady || failed.length > 0) {
-      if (this.failingSince === undefined) this.#log?.warn(error.message);
-      this.failingSince ??= performance.now();
-    }
-    for (const { reject } of failed) reject(error);
-    if (wasReady && failed.length + this.#waiting.length > 0) this.#connect();
+  #giveUpWaiting(now: number): void {
+    this.#waiting = this.#waiting.filter((command) => !giveUpIfLate(command, now, 'no connection in time'));
   }
+}
 
-  #look(): void {
-    const isLate = ({ deadline }: Command): boolean => deadline <= performance.now();
-    if (this.#inFlight.some(isLate)) this.#lose('no answer in time');
-    const late = this.#waiting.filter(isLate);
-    this.#waiting = this.#waiting.filter((command) => !late.includes(command));
-    for (const { reject } of late) reject(new CountersUnavailable(`${this.name} was not connected to in time`));
-    this.#flush();
-  }
+/** The reason of a failure in words, also where a host has several addresses and none can be reached. */
+function wordsOf(reason: Error): string {
+  return reason instanceof AggregateError ? (reason.errors as Error[]).map(wordsOf).join(', ') : reason.message;
+}
+
+/** The real world of a server. */
+function worldOf({ host, port }: MemcachedServer): World {
+  let lookUp: Promise<dns.LookupAddress[]> | undefined;
+  // A look-up cannot be cancelled, so attempts share the one that is under way.
+  const lookup: LookupFunction = (name, _options, callback) => {
+    lookUp ??= dns.promises.lookup(name, { all: true }).finally(() => (lookUp = undefined));
+    lookUp.then(
+      (addresses) => callback(null, addresses),
+      (error: unknown) => callback(error as NodeJS.ErrnoException, []),
+    );
+  };
+  return {
+    connect: () =>
+      connect({
+        host,
+        port,
+        lookup,
+        autoSelectFamily: true,
+        noDelay: true,
+        keepAlive: true,
+        keepAliveInitialDelay: 30_000,
+      }),
+    now: () => performance.now(),
+    random: Math.random,
+    soon: setImmediate,
+    later(milliseconds, action) {
+      let immediate: NodeJS.Immediate | undefined;
+      const timer = setTimeout(() => (immediate = setImmediate(action)), milliseconds);
+      return () => {
+        clearTimeout(timer);
+        clearImmediate(immediate);
+      };
+    },
+  };
 }

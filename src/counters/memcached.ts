@@ -1,60 +1,61 @@
 import memjs from 'memjs';
-import { Connection, Opcode, template, type Server } from './connection.js';
-import type { Counters, Log } from './counters.js';
+import { Connection, type MemcachedServer } from './connection.ts';
+import { checkTtl, type Counters, type Log } from './counters.ts';
+import { create, increment, remove, type Question } from './protocol.ts';
 
-/** How long a server fails until the next one serves its sessions, in milliseconds. */
-const SILENCE = 5000;
-/** INCREMENT with this expiry never creates a key. */
-const NEVER_CREATE = 0xffffffff;
+/** For how long a server fails before the next one serves its sessions, in milliseconds. */
+const FAILOVER = 5000;
 
 /** Counts in Memcached, where one atomic command does the counting for all dynos. Each key belongs to one server. */
 export class MemcachedCounters implements Counters {
   readonly place: string;
   readonly #servers: readonly Connection[];
-  readonly #create;
-  readonly #increment;
-  readonly #delete = template([Opcode.delete, Buffer.alloc(0)]);
+  readonly #create: Question;
+  readonly #increment: Question;
+  readonly #remove = remove();
 
-  /** @param ttl how long a session lives after its last greeting, in seconds, at most 30 days */
-  constructor(servers: readonly Server[], ttl: number) {
+  /**
+   * @param ttl how long a session lives after its last greeting, in seconds, 1 to 2592000
+   * @throws RangeError for another time to live, for no server, or for a port that is none
+   */
+  constructor(servers: readonly MemcachedServer[], ttl: number) {
+    checkTtl(ttl);
+    if (servers.length === 0) throw new RangeError('There has to be at least one Memcached server');
+    for (const { port } of servers) {
+      if (!Number.isInteger(port) || port < 1 || port > 65_535) throw new RangeError(`${port} is not a port`);
+    }
     this.#servers = servers.map((server) => new Connection(server));
     this.place = this.#servers.map(({ name }) => name).join(', ');
-    this.#create = template([Opcode.increment, memjs.Utils.makeAmountInitialAndExpiration(1, 1, ttl)]);
-    this.#increment = template(
-      [Opcode.increment, memjs.Utils.makeAmountInitialAndExpiration(1, 0, NEVER_CREATE)],
-      [Opcode.touch, memjs.Utils.makeExpiration(ttl)],
-    );
+    this.#create = create(ttl);
+    this.#increment = increment(ttl);
   }
 
   open(log: Log): void {
     for (const server of this.#servers) server.open(log);
   }
 
-  /** If the server that a key belongs to fails, another one starts the session, under a key that belongs there. */
-  async start(draw: () => string, deadline: number): Promise<void> {
-    const answering = this.#servers.filter(({ failure }) => !failure);
-    const untried = new Set(answering.length > 0 ? answering : this.#servers);
-    for (;;) {
-      let key = draw();
-      while (!untried.has(this.#home(key))) key = draw();
-      untried.delete(this.#home(key));
-      // If there is another server, it needs time as well.
-      const until = untried.size > 0 ? (performance.now() + deadline) / 2 : deadline;
-      try {
-        await this.#home(key).ask(this.#create, key, until);
-        return;
-      } catch (error) {
-        if (untried.size === 0 || performance.now() >= deadline) throw error;
-      }
-    }
+  /** Asks the server that a drawn key belongs to. If that fails, or takes half of the time, another one is asked as well. */
+  async start<Drawn extends { readonly key: string }>(draw: () => Drawn, deadline: number): Promise<Drawn> {
+    const untried = new Set(this.#servers);
+    const tryOne = async (): Promise<Drawn> => {
+      let drawn = draw();
+      while (!untried.has(this.#home(drawn.key))) drawn = draw();
+      const home = this.#home(drawn.key);
+      untried.delete(home);
+      const answer = home.ask(this.#create, drawn.key, deadline).then(() => drawn);
+      if (untried.size === 0) return answer;
+      return Promise.any([answer, rejectedOrLate(answer, deadline).then(tryOne)]).catch(() => answer);
+    };
+    return tryOne();
   }
 
   increment(key: string, deadline: number): Promise<number | undefined> {
     return this.#serving(key).ask(this.#increment, key, deadline);
   }
 
+  /** Asks the server that the key belongs to and no other, because the count may live there. */
   async end(key: string, deadline: number): Promise<void> {
-    await this.#serving(key).ask(this.#delete, key, deadline);
+    await this.#home(key).ask(this.#remove, key, deadline);
   }
 
   close(): void {
@@ -66,15 +67,26 @@ export class MemcachedCounters implements Counters {
     return this.#servers[length > 1 ? memjs.Utils.hashCode(key) % length : 0] as Connection;
   }
 
-  /** The key's own server, or while that is silent the next: where they share their data, the count goes on. */
+  /** The key's own server, or while that fails for long the next: where they share their data, the count goes on. */
   #serving(key: string): Connection {
     const home = this.#home(key);
-    if (!isSilent(home)) return home;
+    if (home.failingFor < FAILOVER) return home;
     const at = this.#servers.indexOf(home);
-    return [...this.#servers.slice(at), ...this.#servers.slice(0, at)].find((server) => !isSilent(server)) ?? home;
+    const next = [...this.#servers.slice(at), ...this.#servers.slice(0, at)];
+    return next.find(({ failingFor }) => failingFor < FAILOVER) ?? home;
   }
 }
 
-function isSilent({ failingSince }: Connection): boolean {
-  return failingSince !== undefined && performance.now() - failingSince >= SILENCE;
+/** Resolves when an answer fails, or when half of the time for it has passed; not if it comes before. */
+function rejectedOrLate(answer: Promise<unknown>, deadline: number): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, (deadline - performance.now()) / 2);
+    answer.then(
+      () => clearTimeout(timer),
+      () => {
+        clearTimeout(timer);
+        resolve();
+      },
+    );
+  });
 }

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { MemcachedCounters } from '../../src/counters/memcached.js';
+import { MemcachedCounters } from '../../src/counters/memcached.ts';
 
 /** Counters in this process, connected to servers on the loopback address, until the test ends. */
 export function openCounters(
@@ -7,9 +7,8 @@ export function openCounters(
   ports: readonly number[],
   ttl = 60,
 ): MemcachedCounters {
-  const login = { username: undefined, password: undefined };
   const counters = new MemcachedCounters(
-    ports.map((port) => ({ host: '127.0.0.1', port, ...login })),
+    ports.map((port) => ({ host: '127.0.0.1', port })),
     ttl,
   );
   counters.open({ info: () => undefined, warn: () => undefined });
@@ -20,8 +19,8 @@ export function openCounters(
 }
 
 /** A random key. */
-export function draw(): string {
-  return randomUUID().replaceAll('-', '');
+export function draw(): { key: string } {
+  return { key: randomUUID().replaceAll('-', '') };
 }
 
 /** A deadline like a greeting's. */

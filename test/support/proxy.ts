@@ -6,37 +6,41 @@ import { createConnection, createServer, type AddressInfo, type Server, type Soc
  * - `pass`: nothing
  * - `swallow`: what the client sends is never answered, and never reaches the server
  * - `mute`: what the client sends reaches the server, but no answer comes back
- * - `delay`: answers come 300 ms late
  * - `crumble`: answers come in pieces of 5 bytes, each on its own
  * - `refuse`: connections are refused
  * - `reset`: connections are reset as soon as they are made
  * - `cut`: a connection's next answer is cut in the middle, and the connection lost
  * - `finish`: a connection is politely closed as soon as it sends something more
  * - `linger`: like `finish`, but the server still gets what was sent
- * - `touchless`: the server says that it does not know TOUCH
  */
-export type Fault =
-  'pass' | 'swallow' | 'mute' | 'delay' | 'crumble' | 'refuse' | 'reset' | 'cut' | 'finish' | 'linger' | 'touchless';
+export type Fault = 'pass' | 'swallow' | 'mute' | 'crumble' | 'refuse' | 'reset' | 'cut' | 'finish' | 'linger';
 
 /** A TCP proxy that stands before a Memcached server and makes faults. */
 export interface Proxy {
   /** For `MEMCACHE_SERVERS`. */
   readonly address: string;
+  readonly port: number;
   /** How many connections it has accepted so far, or refused by a reset. */
   readonly accepted: number;
   /** How many connections are open. */
   readonly open: number;
+  /** How long bytes take to the server, and back, in milliseconds. */
+  readonly delay: { up: number; down: number };
+  /** Gives what the client gets instead of a reply. */
+  tamper: ((reply: Buffer) => Buffer[]) | undefined;
   set(fault: Fault): Promise<void>;
   /** Politely closes all that are open, as servers do with idle connections. */
   closeAll(): void;
+  /** Breaks all that are open. */
+  breakAll(): void;
 }
 
-const LATE = 300;
 const CRUMB = 5;
 
 /** Starts a proxy to a port of the loopback address, until the end of the test. */
 export async function startProxy(t: { teardown(action: () => unknown): void }, upstream: number): Promise<Proxy> {
   const clients = new Set<Socket>();
+  const delay = { up: 0, down: 0 };
   let fault: Fault = 'pass';
   let accepted = 0;
   let server = await listen(0);
@@ -56,15 +60,9 @@ export async function startProxy(t: { teardown(action: () => unknown): void }, u
       return;
     }
     clients.add(client);
-    const coming: Buffer[] = [];
-    function send(bytes: Buffer, late: number): void {
-      coming.push(bytes);
-      // Whichever timer comes first sends what came first, so that nothing overtakes.
-      const write = (): unknown => coming.length > 0 && client.write(coming.shift() ?? '');
-      if (late === 0 && coming.length === 1) write();
-      else setTimeout(write, late);
-    }
-    const memcached = createConnection(upstream, '127.0.0.1').on('error', () => client.destroy());
+    const memcached = createConnection(upstream, '127.0.0.1').setNoDelay();
+    memcached.on('error', () => client.destroy());
+    const [up, down] = [lane((bytes) => memcached.write(bytes)), lane((bytes) => client.write(bytes))];
     client.on('close', () => {
       clients.delete(client);
       memcached.destroy();
@@ -72,28 +70,34 @@ export async function startProxy(t: { teardown(action: () => unknown): void }, u
     client.on('data', (bytes) => {
       if (fault === 'swallow') return;
       if (fault === 'finish' || fault === 'linger') client.end();
-      if (fault !== 'finish') memcached.write(bytes);
+      if (fault !== 'finish') up(bytes, delay.up);
     });
     memcached.on('close', () => client.destroy());
     memcached.on('data', (bytes) => {
       if (fault === 'mute' || fault === 'linger') return;
-      if (fault === 'cut') client.end(Buffer.concat([...coming.splice(0), bytes.subarray(0, bytes.length / 2)]));
-      else if (fault !== 'crumble')
-        send(fault === 'touchless' ? refusingTouch(bytes) : bytes, fault === 'delay' ? LATE : 0);
-      else for (let at = 0; at < bytes.length; at += CRUMB) send(bytes.subarray(at, at + CRUMB), 1 + at / CRUMB);
+      if (fault === 'cut') client.end(bytes.subarray(0, bytes.length / 2));
+      else for (const piece of piecesOf(bytes)) down(piece, delay.down);
     });
   }
 
-  function drop(): void {
+  function piecesOf(bytes: Buffer): Buffer[] {
+    if (proxy.tamper) return split(bytes).flatMap(proxy.tamper);
+    return fault === 'crumble' ? split(bytes, CRUMB) : [bytes];
+  }
+
+  function breakAll(): void {
     for (const client of clients) client.destroy();
   }
 
   t.teardown(() => {
-    drop();
+    breakAll();
     server.close();
   });
-  return {
+  const proxy: Proxy = {
     address: `127.0.0.1:${port}`,
+    port,
+    delay,
+    tamper: undefined,
     get accepted() {
       return accepted;
     },
@@ -104,18 +108,39 @@ export async function startProxy(t: { teardown(action: () => unknown): void }, u
       if (fault === 'refuse' && next !== 'refuse') server = await listen(port);
       fault = next;
       if (fault === 'refuse') server.close();
-      if (fault === 'refuse' || fault === 'reset') drop();
+      if (fault === 'refuse' || fault === 'reset') breakAll();
     },
     closeAll() {
       for (const client of clients) client.end();
     },
+    breakAll,
+  };
+  return proxy;
+}
+
+/** One direction of a connection: a queue with one timer, so that nothing overtakes. */
+function lane(pass: (bytes: Buffer) => void): (bytes: Buffer, delay: number) => void {
+  const queue: { due: number; bytes: Buffer }[] = [];
+
+  function passDue(): void {
+    for (let now = performance.now(); queue[0] && queue[0].due <= now;)
+      pass((queue.shift() as (typeof queue)[0]).bytes);
+    if (queue[0]) setTimeout(passDue, Math.max(0, queue[0].due - performance.now()));
+  }
+
+  return (bytes, delay) => {
+    queue.push({ due: performance.now() + delay, bytes });
+    if (queue.length === 1) passDue();
   };
 }
 
-/** A packet of whole replies, with the status of an unknown command for each TOUCH. */
-function refusingTouch(packet: Buffer): Buffer {
-  for (let at = 0; at < packet.length; at += 24 + packet.readUInt32BE(at + 8)) {
-    if (packet[at + 1] === 0x1c) packet.writeUInt16BE(0x81, at + 6);
+/** Whole replies, or pieces of so many bytes. */
+function split(bytes: Buffer, length?: number): Buffer[] {
+  const pieces: Buffer[] = [];
+  for (let at = 0; at < bytes.length;) {
+    const end = at + (length ?? 24 + bytes.readUInt32BE(at + 8));
+    pieces.push(bytes.subarray(at, end));
+    at = end;
   }
-  return packet;
+  return pieces;
 }

@@ -1,5 +1,5 @@
-import { CountersUnavailable, type Counters } from '../../src/counters/counters.js';
-import { MemoryCounters } from '../../src/counters/memory.js';
+import { CountersUnavailable, type Counters, type Trouble } from '../../src/counters/counters.ts';
+import { MemoryCounters } from '../../src/counters/memory.ts';
 
 /** Counters that write down what they are asked, and cannot be asked when a test says so. */
 export class Recorder implements Counters {
@@ -22,10 +22,10 @@ export class Recorder implements Counters {
     this.#counters.close();
   }
 
-  async start(draw: () => string, deadline: number): Promise<void> {
-    const key = draw();
-    this.#hear(`start ${key}`, deadline);
-    await this.#counters.start(() => key);
+  async start<Drawn extends { readonly key: string }>(draw: () => Drawn, deadline: number): Promise<Drawn> {
+    const drawn = draw();
+    this.#hear(`start ${drawn.key}`, deadline);
+    return this.#counters.start(() => drawn);
   }
 
   async increment(key: string, deadline: number): Promise<number | undefined> {
@@ -50,8 +50,7 @@ export class Recorder implements Counters {
   }
 }
 
-/** What counters say that cannot be asked: for the log, not for the visitor. */
-export function unavailable(warmingUp = false): CountersUnavailable {
-  const error = new CountersUnavailable('Memcached at secret.example:11211 does not answer');
-  return Object.assign(error, { warmingUp });
+/** A failure whose cause is for the log, and not for the visitor. */
+export function unavailable(trouble: Trouble = 'unavailable'): CountersUnavailable {
+  return new CountersUnavailable(trouble, new Error('Memcached at secret.example:11211: it closed the connection'));
 }

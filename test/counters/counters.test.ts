@@ -1,23 +1,26 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { test, type Test } from 'tap';
-import type { Counters } from '../src/counters/counters.js';
-import { MemcachedCounters } from '../src/counters/memcached.js';
-import { MemoryCounters } from '../src/counters/memory.js';
-import { draw, openCounters, soon } from './support/counters.js';
-import { startMemcached } from './support/memcached.js';
-import { until } from './support/processes.js';
+import type { Counters } from '../../src/counters/counters.ts';
+import { MemcachedCounters } from '../../src/counters/memcached.ts';
+import { MemoryCounters } from '../../src/counters/memory.ts';
+import { draw, openCounters, soon } from '../support/counters.ts';
+import { startMemcached } from '../support/memcached.ts';
+import { until } from '../../tools/processes.ts';
 
 /** The least that is allowed, in seconds. */
 const SHORT = 2;
 
 /** One session, by its key. */
 class Session {
-  key = draw();
+  key = draw().key;
+  private readonly counters: Counters;
 
-  constructor(private readonly counters: Counters) {}
+  constructor(counters: Counters) {
+    this.counters = counters;
+  }
 
-  start(): Promise<void> {
-    return this.counters.start(() => (this.key = draw()), soon());
+  async start(): Promise<void> {
+    this.key = (await this.counters.start(draw, soon())).key;
   }
 
   increment(): Promise<number | undefined> {
@@ -125,9 +128,8 @@ await test('in memory a session that has ended takes no memory', async (t) => {
   });
   for (let n = 0; n < 1000; n += 1) await counters.start(draw);
   t.equal(counters.sessions.size, 1000);
-  const last = draw();
-  await counters.start(() => last);
-  await counters.end(last);
+  const last = await counters.start(draw);
+  await counters.end(last.key);
   t.equal(counters.sessions.size, 1000);
   const began = performance.now();
   await until('all are forgotten, though nobody asks', () => counters.sessions.size === 0);
