@@ -1,37 +1,57 @@
-import type { Server } from './counters/connection.js';
+import type { MemcachedServer } from './counters/connection.ts';
 
-/** What the environment asks for. One that exists is valid. */
-export type Config = Readonly<ReturnType<typeof readConfig>>;
+/** What the environment asks for. A `Config` that exists is valid. */
+export interface Config {
+  readonly port: number;
+  /** Undefined means every address, IPv6 as well where the machine has it. */
+  readonly host: string | undefined;
+  readonly onHeroku: boolean;
+  /** The dyno's name; `local` off Heroku. */
+  readonly dyno: string;
+  /** Undefined means that the counts live in this process's memory. */
+  readonly memcached: readonly MemcachedServer[] | undefined;
+  /** How long a session lives after its last greeting, in seconds. */
+  readonly sessionTtl: number;
+  /** One of pino's levels, or `silent`. */
+  readonly logLevel: string;
+}
+
+/** The message holds every complaint about the environment, one line for each variable. */
+export class ConfigError extends Error {}
 
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
-/** What the names of a Memcached's variables begin with; the first of them that is present counts. */
 const PROVIDERS = ['MEMCACHIER', 'MEMCACHEDCLOUD', 'MEMCACHE'];
 const SERVER = /^(?:\[([\da-f:.]+)\]|([\w.-]+))(?::(\d+))?$/i;
+
+/** The prefix of the first provider set in the environment: a set counts if one of its three variables is there. */
+export function providerIn(env: NodeJS.ProcessEnv): string | undefined {
+  return PROVIDERS.find((name) => env[`${name}_SERVERS`] || env[`${name}_USERNAME`] || env[`${name}_PASSWORD`]);
+}
 
 /**
  * Reads the environment. A variable set to the empty string counts as not set.
  *
- * @param refuse gets every complaint at once, one line for each variable
+ * @throws {ConfigError} with every complaint at once
  */
-export function readConfig(env: NodeJS.ProcessEnv, refuse: (complaints: string) => never) {
+export function readConfig(env: NodeJS.ProcessEnv): Config {
   const complaints: string[] = [];
   const onHeroku = Boolean(env.DYNO);
   const config = {
     port: integer('PORT', 3000, 0, 65_535, 'a port'),
-    host: env.HOST || (onHeroku ? '0.0.0.0' : 'localhost'),
+    host: env.HOST || (onHeroku ? undefined : 'localhost'),
     onHeroku,
     dyno: text('DYNO', 'local', "a dyno's name, such as web.1", (value) => /^[\x21-\x7e]+$/.test(value)),
-    /** Undefined: the counts live in this process's memory. */
     memcached: memcached(),
-    /** In seconds. memcached takes more than 30 days for a date, and its clock ticks once a second. */
+    // memcached's clock ticks once a second, and it reads more than 30 days as a date.
     sessionTtl: integer('SESSION_TTL', 86_400, 2, 2_592_000, 'a number of seconds'),
     logLevel: text('LOG_LEVEL', 'info', `one of ${LOG_LEVELS.join(', ')}`, (value) => LOG_LEVELS.includes(value)),
   };
-  return complaints.length === 0 ? config : refuse(complaints.join('\n'));
+  if (complaints.length > 0) throw new ConfigError(complaints.join('\n'));
+  return config;
 
   function text(name: string, fallback: string, allowed: string, isAllowed: (value: string) => boolean): string {
     const value = env[name] || fallback;
-    if (!isAllowed(value)) complaints.push(`${name} is ${JSON.stringify(value)}; it has to be ${allowed}`);
+    if (!isAllowed(value)) complaints.push(`${name} is ${JSON.stringify(value)}; it must be ${allowed}`);
     return value;
   }
 
@@ -40,33 +60,40 @@ export function readConfig(env: NodeJS.ProcessEnv, refuse: (complaints: string) 
     return Number(text(name, String(fallback), `${what} from ${least} to ${most}`, isAllowed));
   }
 
-  function memcached(): Server[] | undefined {
-    if (text('COUNTERS', '', 'memory, or not set', (value) => /^(memory)?$/.test(value)) === 'memory') return undefined;
-    for (const provider of PROVIDERS) {
-      const [list, name, other] = [`${provider}_SERVERS`, `${provider}_USERNAME`, `${provider}_PASSWORD`] as const;
-      const [username, password] = [env[name] || undefined, env[other] || undefined];
-      if (!env[list] && !username && !password) continue;
-      if (username && !password) complaints.push(`${other} is not set; it has to be, as ${name} is`);
-      if (password && !username) complaints.push(`${name} is not set; it has to be, as ${other} is`);
-      return servers(list).map((server) => ({ ...server, username, password }));
-    }
+  function memcached(): MemcachedServer[] | undefined {
+    const isMemory = (value: string): boolean => value === '' || value === 'memory';
+    if (text('COUNTERS', '', 'memory, or not set', isMemory) === 'memory') return undefined;
+    const provider = providerIn(env);
+    if (provider) return servers(provider);
     const without =
-      'MEMCACHIER_SERVERS is not set; on Heroku the dynos need a Memcached to share, which this command adds: ' +
-      'heroku addons:create memcachier:dev (COUNTERS=memory shows what goes wrong without)';
+      'MEMCACHIER_SERVERS is not set; on Heroku the dynos need a Memcached to share. Add one with ' +
+      '"heroku addons:create memcachier:dev", or set COUNTERS=memory to see what goes wrong without';
     if (onHeroku) complaints.push(without);
     return undefined;
   }
 
-  function servers(name: string): Pick<Server, 'host' | 'port'>[] {
-    const list = env[name] ?? '';
-    const parsed = list.split(',').map((server) => {
-      const [, ipv6 = '', host = ipv6, port = '11211'] = SERVER.exec(server.trim()) ?? [];
+  function servers(provider: string): MemcachedServer[] {
+    const [list, user, pass] = [`${provider}_SERVERS`, `${provider}_USERNAME`, `${provider}_PASSWORD`] as const;
+    const [username, password] = [env[user] || undefined, env[pass] || undefined];
+    if (username && !password) complaints.push(`${pass} is not set, but ${user} is; a login needs both`);
+    if (password && !username) complaints.push(`${user} is not set, but ${pass} is; a login needs both`);
+    return addresses(list).map((address) => ({ ...address, username, password }));
+  }
+
+  function addresses(name: string): Pick<MemcachedServer, 'host' | 'port'>[] {
+    const list = env[name];
+    if (!list) {
+      complaints.push(`${name} is not set, but a login for it is; it must be host or host:port`);
+      return [];
+    }
+    const parsed = list.split(',').map((address) => {
+      const [, ipv6 = '', host = ipv6, port = '11211'] = SERVER.exec(address.trim()) ?? [];
       return { host, port: +port };
     });
     if (parsed.every(({ host, port }) => host && port > 0 && port <= 65_535)) return parsed;
-    // What stands before an @ is mostly a password.
-    const is = list.includes('@') ? 'holds an @' : `is ${JSON.stringify(list)}`;
-    complaints.push(`${name} ${is}; it has to be host or host:port, several separated by commas`);
+    // What stands before an @ is usually a password.
+    const is = list.includes('@') ? 'contains an @' : `is ${JSON.stringify(list)}`;
+    complaints.push(`${name} ${is}; it must be host or host:port, several separated by commas`);
     return [];
   }
 }

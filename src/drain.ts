@@ -1,8 +1,13 @@
 import { Server, type Socket } from 'node:net';
+import { setImmediate as turn } from 'node:timers/promises';
 import type { FastifyInstance } from 'fastify';
 
-/** How long a new connection may be let in, an idle one wait for its next request, and a request for its answer, in ms. */
+// All in milliseconds.
+/** How long connections that wait to be accepted are accepted. */
 const LATE = 1000;
+/** In a turn of the event loop that takes no longer, hardly any connection arrives. */
+const SHORT = 0.5;
+/** How long an idle connection is kept for a request that is on its way, and a busy one for its answer. */
 const IDLE = 1500;
 const BUSY = 4000;
 
@@ -40,24 +45,20 @@ export function drainOnClose(app: FastifyInstance): void {
 }
 
 /**
- * Stops listening, to be called before an app is closed. Node.js accepts one connection a turn of the event loop, and
- * those that still wait for it would be reset, so it waits for a turn that brings none, and is too short to let any come.
+ * Stops listening; to be called before an app is closed. The system resets connections that still wait to be accepted, and
+ * Node.js accepts one in each turn of the event loop. So this waits for a turn that brings none, and is too short for one
+ * to arrive meanwhile.
  */
-export function stopListening(server: Server): Promise<void> {
-  const deadline = performance.now() + LATE;
-  let accepted = true;
-  server.on('connection', () => (accepted = true));
-  return new Promise((resolve) => {
-    function turn(last: number): void {
-      const now = performance.now();
-      if (now < deadline && (accepted || now - last > 1)) {
-        accepted = false;
-        setImmediate(turn, now);
-        return;
-      }
-      Server.prototype.close.call(server);
-      resolve();
-    }
-    setImmediate(turn, 0);
-  });
+export async function stopListening(server: Server): Promise<void> {
+  let accepted = 0;
+  server.on('connection', () => (accepted += 1));
+  const began = performance.now();
+  // A signal comes in the middle of a turn, whose rest may accept nothing.
+  await turn();
+  for (let isQuiet = false; !isQuiet && performance.now() - began < LATE;) {
+    const [acceptedBefore, turnBegan] = [accepted, performance.now()];
+    await turn();
+    isQuiet = accepted === acceptedBefore && performance.now() - turnBegan <= SHORT;
+  }
+  Server.prototype.close.call(server);
 }

@@ -1,49 +1,89 @@
 import type { AddressInfo } from 'node:net';
 import { setFlagsFromString } from 'node:v8';
-import { buildApp } from './app.js';
-import { readConfig } from './config.js';
-import { MemcachedCounters } from './counters/memcached.js';
-import { MemoryCounters } from './counters/memory.js';
-import { stopListening } from './drain.js';
+import { buildApp } from './app.ts';
+import { readConfig, type Config, type ConfigError } from './config.ts';
+import { MemcachedCounters } from './counters/memcached.ts';
+import { MemoryCounters } from './counters/memory.ts';
+import { stopListening } from './drain.ts';
 
-// Else V8, having seen a few hundred requests wait for the store together, may take all that follow for long-lived ones,
-// and the process spends a quarter more of its time on collecting them, until it ends.
+// Else V8 may, once many requests have waited for the store together, take all later ones for long-lived. Such a process
+// spends up to twice the CPU time on each greeting.
 setFlagsFromString('--no-allocation-site-pretenuring');
 
-const config = readConfig(process.env, exit);
+/** When a stop that hangs is given up, in milliseconds: after the last connection must be closed. */
+const GIVE_UP = 6000;
+
+const config = readConfigOrExit();
 const { memcached, sessionTtl } = config;
 const counters = memcached ? new MemcachedCounters(memcached, sessionTtl) : new MemoryCounters(sessionTtl);
-const app = buildApp(config, counters);
+const app = buildApp(config, counters, process.stdout.isTTY ? { write: writeForPeople } : undefined);
 let status = 0;
-let stopping = false;
 
 // Either may come more than once: from Heroku, from a terminal, and from npm, which passes it on.
-process.on('SIGTERM', stop).on('SIGINT', stop);
+process.on('SIGTERM', () => void stop()).on('SIGINT', () => void stop());
 process.on('uncaughtException', (error) => {
-  app.log.fatal(error);
+  app.log.fatal(error, 'An error that nobody caught ends this process');
   status = 1;
-  stop();
+  void stop();
 });
 await app.ready();
-app.server.on('error', (error) => exit(`PORT ${config.port} on HOST ${config.host} cannot be used: ${error.message}`));
+app.server.on('error', (error: NodeJS.ErrnoException) => {
+  const { port, host = 'every address' } = config;
+  if (error.code === 'EADDRINUSE') exit(`PORT ${port} is in use; PORT=${port + 1} npm start takes another`);
+  exit(`PORT ${port} on HOST ${host} cannot be used: ${error.message}`);
+});
+// Not by app.listen: for localhost it starts a second server, which knows nothing of the drain. Without a host Node.js
+// listens on every address, IPv6 as well if the machine has it.
 app.server.listen(config.port, config.host, () => {
-  const { address, port } = app.server.address() as AddressInfo;
-  const host = /^(0\.0\.0\.0|::)$/.test(address) ? 'localhost' : config.host.replace(/.*:.*/, '[$&]');
-  const line = `Hello #N is at http://${host}:${port}/, with the counts in ${counters.place}`;
-  if (process.stdout.isTTY) console.log(line);
-  else app.log.info(line);
+  const { port } = app.server.address() as AddressInfo;
+  app.log.info(`Hello #N is at http://${hostForUrl(config)}:${port}/, with the counts in ${counters.place}`);
   if (config.onHeroku && !memcached) app.log.warn('COUNTERS=memory: each dyno keeps counts of its own');
 });
 
-function stop(): void {
-  if (stopping) return;
-  stopping = true;
-  void stopListening(app.server)
-    .then(() => app.close())
-    .then(() => process.exit(status));
+/** Answers what is under way, and exits. A second call waits for the same end. */
+async function stop(): Promise<void> {
+  setTimeout(() => {
+    app.log.fatal('Stopping takes too long, so this process ends at once');
+    process.exit(1);
+  }, GIVE_UP);
+  try {
+    await stopListening(app.server);
+    await app.close();
+  } catch (error) {
+    app.log.fatal(error, 'Stopping failed');
+    status = 1;
+  }
+  process.exit(status);
 }
 
-function exit(complaints: string): never {
-  console.error(complaints);
+function hostForUrl({ host = 'localhost' }: Config): string {
+  if (host === '0.0.0.0' || host === '::') return 'localhost';
+  return host.includes(':') ? `[${host}]` : host;
+}
+
+/** Writes a line of the log without its JSON: what happened, with which request, and the stack of an error. */
+function writeForPeople(line: string): void {
+  const { msg, req, res, err } = JSON.parse(line) as LogLine;
+  const request = req && `${req.method} ${req.url}`;
+  console.log([msg, request, res?.statusCode, err?.stack].filter((part) => part !== undefined).join(' '));
+}
+
+interface LogLine {
+  readonly msg: string;
+  readonly req?: { readonly method: string; readonly url: string };
+  readonly res?: { readonly statusCode: number };
+  readonly err?: { readonly stack: string };
+}
+
+function readConfigOrExit(): Config {
+  try {
+    return readConfig(process.env);
+  } catch (error) {
+    return exit((error as ConfigError).message);
+  }
+}
+
+function exit(complaint: string): never {
+  console.error(complaint);
   process.exit(1);
 }

@@ -1,7 +1,7 @@
-import crypto, { createHash, randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import cookie from '@fastify/cookie';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import type { Counters } from './counters/counters.js';
+import type { Counters } from './counters/counters.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -47,29 +47,47 @@ function sessionOf(request: FastifyRequest, reply: FastifyReply, counters: Count
   const name = secure ? '__Host-sid' : 'sid';
   const sent = request.cookies[name];
   let id = sent !== undefined && ID_SHAPE.test(sent) ? sent : undefined;
+  let last: Promise<unknown> | undefined;
+
+  // One call after the other, so that two first ones do not start two sessions.
+  function inTurn<Result>(work: () => Promise<Result>): Promise<Result> {
+    const result = last ? last.then(work, work) : work();
+    last = result;
+    return result;
+  }
+
+  async function increment(deadline: number): Promise<number> {
+    const count = id === undefined ? undefined : await counters.increment(keyOf(id), deadline);
+    if (count !== undefined) return count;
+    ({ id } = await counters.start(drawId, deadline));
+    reply.setCookie(name, id, { ...ATTRIBUTES, secure });
+    return 1;
+  }
+
+  async function end(deadline: number): Promise<void> {
+    if (id !== undefined) await counters.end(keyOf(id), deadline);
+    id = undefined;
+    if (sent !== undefined) reply.clearCookie(name, { ...ATTRIBUTES, secure });
+  }
+
   return {
-    async increment() {
+    increment() {
       const deadline = performance.now() + PATIENCE;
-      const count = id === undefined ? undefined : await counters.increment(keyOf(id), deadline);
-      if (count !== undefined) return count;
-      let drawn = '';
-      await counters.start(() => keyOf((drawn = randomBytes(ID_BYTES).toString('base64url'))), deadline);
-      id = drawn;
-      reply.setCookie(name, id, { ...ATTRIBUTES, secure });
-      return 1;
+      return inTurn(() => increment(deadline));
     },
-    async end() {
-      if (id !== undefined) await counters.end(keyOf(id), performance.now() + PATIENCE);
-      id = undefined;
-      if (sent !== undefined) reply.clearCookie(name, { ...ATTRIBUTES, secure });
+    end() {
+      const deadline = performance.now() + PATIENCE;
+      return inTurn(() => end(deadline));
     },
   };
 }
 
+function drawId(): { id: string; key: string } {
+  const id = randomBytes(ID_BYTES).toString('base64url');
+  return { id, key: keyOf(id) };
+}
+
 /** The key is a digest: whoever reads the store learns no id from it, and a look-up leaks nothing through timing. */
 function keyOf(id: string): string {
-  // The one call leaves no object behind, but Node.js has it from 20.12 only.
-  const digest =
-    'hash' in crypto ? crypto.hash('sha256', id, 'base64url') : createHash('sha256').update(id).digest('base64url');
-  return digest.slice(0, 32);
+  return createHash('sha256').update(id).digest('base64url').slice(0, 32);
 }

@@ -1,10 +1,9 @@
-import crypto from 'node:crypto';
 import cookie from '@fastify/cookie';
 import fastify, { type FastifyInstance, type LightMyRequestResponse } from 'fastify';
 import { test, type Test } from 'tap';
-import { CountersUnavailable } from '../src/counters/counters.js';
-import { session } from '../src/session.js';
-import { Recorder, unavailable } from './support/recorder.js';
+import { CountersUnavailable } from '../src/counters/counters.ts';
+import { session } from '../src/session.ts';
+import { Recorder, unavailable } from './support/recorder.ts';
 
 const HTTPS = { 'x-forwarded-proto': 'https' };
 /** Shaped like an id, and known to nobody. */
@@ -17,6 +16,7 @@ async function build(t: Test): Promise<{ app: FastifyInstance; counters: Recorde
   app.register(session, { counters });
   app.get('/', (request) => request.session.increment());
   app.get('/twice', async (request) => [await request.session.increment(), await request.session.increment()]);
+  app.get('/at-once', (request) => Promise.all([request.session.increment(), request.session.increment()]));
   app.get('/end', async (request) => {
     await request.session.end();
     return 'ended';
@@ -72,11 +72,7 @@ await test('the store knows a digest of the id, not the id', async (t) => {
   const { get, counters } = await build(t);
   const id = idOf(await get('/'));
   await get('/', `sid=${id}`);
-  // As on Node.js before 20.12.
-  const { hash } = crypto;
-  Reflect.deleteProperty(crypto, 'hash');
   await get('/', `sid=${id}`);
-  Object.assign(crypto, { hash });
   await get('/end', `sid=${id}`);
   const keys = counters.asked.map((question) => question.split(' ')[1] ?? '');
   t.equal(keys.length, 4);
@@ -187,6 +183,33 @@ await test('two increments in one request count twice, also for a new visitor', 
   t.equal(answer.cookies.length, 1);
   t.strictSame(counters.heard(), ['start', 'increment']);
   t.strictSame((await get('/twice', `sid=${idOf(answer)}`)).json(), [3, 4]);
+});
+
+await test('two increments at once are one session, also for a new visitor or an unknown id', async (t) => {
+  const { get, counters } = await build(t);
+  const answer = await get('/at-once');
+  t.strictSame(answer.json(), [1, 2]);
+  t.equal(answer.cookies.length, 1);
+  t.strictSame((await get('/at-once', `sid=${FORGED}`)).json(), [1, 2]);
+  t.strictSame((await get('/at-once', `sid=${idOf(answer)}`)).json(), [3, 4]);
+  counters.heard();
+  counters.failure = unavailable();
+  const failed = await get('/at-once', `sid=${idOf(answer)}`);
+  t.equal(failed.statusCode, 503);
+  t.strictSame(counters.heard(), ['increment', 'increment'], 'the second asks also when the first fails');
+});
+
+await test('an app without an error handler answers 503, and names no host', async (t) => {
+  const counters = new Recorder();
+  const app = fastify();
+  app.register(session, { counters });
+  app.get('/', (request) => request.session.increment());
+  t.teardown(() => app.close());
+  counters.failure = unavailable();
+  const { statusCode, body } = await app.inject('/');
+  t.equal(statusCode, 503);
+  t.notMatch(body, /secret|11211/);
+  t.match(body, /The session store is not available/);
 });
 
 await test('a session ended and begun anew in one request is another one', async (t) => {

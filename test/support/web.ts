@@ -1,6 +1,6 @@
 import type { ChildProcess } from 'node:child_process';
 import { createInterface } from 'node:readline';
-import { start, stop, until } from './processes.js';
+import { start, stop, until } from '../../tools/processes.ts';
 
 /** A web process, as Heroku runs it. */
 export interface Web {
@@ -15,6 +15,9 @@ export interface Web {
 }
 
 const SERVER = new URL('../../dist/server.js', import.meta.url).pathname;
+
+/** Makes tap measure no coverage of a process, which would cost each of them half a second. */
+export const UNCOVERED = { _TAPJS_PROCESSINFO_COVERAGE_: '0' };
 
 /** Starts the built web process on a free port, with nothing in its environment but what is given, until the test ends. */
 export async function startWeb(

@@ -1,16 +1,18 @@
 import { once } from 'node:events';
+import { stat } from 'node:fs/promises';
 import { Agent, get, type IncomingMessage } from 'node:http';
-import { createConnection, type Socket } from 'node:net';
+import { createConnection, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
-import tap, { test } from 'tap';
-import { startMemcached } from './support/memcached.js';
-import { until } from './support/processes.js';
-import { startWeb, type Web } from './support/web.js';
+import tap, { test, type Test } from 'tap';
+import { stopListening } from '../src/drain.ts';
+import { startMemcached } from './support/memcached.ts';
+import { until } from '../tools/processes.ts';
+import { startWeb, UNCOVERED, type Web } from './support/web.ts';
 
 const DYNOS = 5;
 const CLIENTS = 40;
-/** How many times in a row: `REPEAT=30 npx tap test/restart.test.ts`. */
+/** How many times in a row: `REPEAT=30 npx tap test/drain.test.ts`. */
 const REPEAT = Number(process.env.REPEAT || 1);
 
 tap.setTimeout(120_000 * REPEAT);
@@ -23,7 +25,10 @@ class Router {
     this.#open.set(web, new Agent({ keepAlive: true }));
   }
 
-  /** A greeting from any dyno. Only a refused connection, for which nothing was sent, goes to another one. */
+  /**
+   * A greeting from any dyno. Another one is asked only if the connection was not made, so that nothing was sent: it was
+   * refused, or reset because it still waited to be accepted when the dyno stopped listening.
+   */
   async greet(cookie: string): Promise<{ dyno: string; cookie: string; body: string }> {
     for (;;) {
       const [web, agent] = [...this.#open][Math.floor(Math.random() * this.#open.size)] ?? [];
@@ -38,7 +43,7 @@ class Router {
           body: await text(response),
         };
       } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== 'ECONNREFUSED') throw error;
+        if ((error as NodeJS.ErrnoException).syscall !== 'connect') throw error;
         this.#open.delete(web);
       }
     }
@@ -55,7 +60,7 @@ for (let round = 1; round <= REPEAT; round++) {
     const router = new Router();
     t.teardown(() => router.close());
     const start = (n: number): Promise<Web> =>
-      startWeb(t, { DYNO: `web.${n + 1}`, MEMCACHIER_SERVERS: memcached.address });
+      startWeb(t, { ...UNCOVERED, DYNO: `web.${n + 1}`, MEMCACHIER_SERVERS: memcached.address });
     // Those to come as well: under load a start takes long.
     const dynos: Web[] = [];
     for (let n = 0; n < 3 * DYNOS; n++) dynos.push(await start(n % DYNOS));
@@ -162,6 +167,65 @@ async function untilRefused(web: Web): Promise<void> {
   };
   await until('a new connection is refused', isRefused);
 }
+
+/** A server on which nothing has to be closed at the end, and the connections that it has accepted. */
+async function listening(t: Test): Promise<{ server: Server; port: number; accepted: Socket[] }> {
+  const accepted: Socket[] = [];
+  const server = createServer((socket) => accepted.push(socket)).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.teardown(() => {
+    for (const socket of accepted) socket.destroy();
+    server.close();
+  });
+  return { server, port: (server.address() as AddressInfo).port, accepted };
+}
+
+/** Makes each turn of the event loop last some milliseconds, until the function that it gives is called. */
+function slowDown(milliseconds: number): () => void {
+  let isSlow = true;
+  const turn = (): void => {
+    const began = performance.now();
+    while (performance.now() - began < milliseconds);
+    if (isSlow) setImmediate(turn);
+  };
+  turn();
+  return () => (isSlow = false);
+}
+
+await test('connections that wait when listening is to end are accepted', async (t) => {
+  const { server, port, accepted } = await listening(t);
+  // This goes on in the middle of a turn of the event loop, as the handler of a signal does.
+  await stat('.');
+  const waiting = Array.from({ length: 100 }, () => createConnection(port, '127.0.0.1'));
+  // They connect in the next tick, which would else be part of the turn that is to be quiet.
+  await new Promise((resolve) => process.nextTick(resolve));
+  await stopListening(server);
+  t.notOk(server.listening);
+  t.equal(accepted.length, 100);
+  for (const socket of waiting) socket.destroy();
+});
+
+await test('listening does not end after a long turn of the event loop, in which a connection may have come', async (t) => {
+  const { server } = await listening(t);
+  const speedUp = slowDown(5);
+  const stopped = stopListening(server);
+  await sleep(200);
+  t.ok(server.listening);
+  speedUp();
+  await stopped;
+  t.notOk(server.listening);
+});
+
+await test('listening ends after a second, however busy the process is', async (t) => {
+  const { server } = await listening(t);
+  const speedUp = slowDown(5);
+  const began = performance.now();
+  await stopListening(server);
+  const took = performance.now() - began;
+  speedUp();
+  t.notOk(server.listening);
+  t.ok(took >= 1000 && took < 2000, `${took.toFixed()} ms`);
+});
 
 await test('a stopping process waits for what is on its way, and no longer', async (t) => {
   const web = await startWeb(t);

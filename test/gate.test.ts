@@ -1,0 +1,175 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { FastifyInstance } from 'fastify';
+import { test } from 'tap';
+import { build, carriesHeaders, FORGED, HEROKU, HTTPS, isOneLine, listen } from './support/app.ts';
+
+const HTTP = { 'x-forwarded-proto': 'http', host: 'hello.example', cookie: FORGED };
+
+await test('another method on / is refused, with whatever body', async (t) => {
+  const { app, counters } = await build(t);
+  const { send } = await listen(app);
+  const host = 'Host: a.example\r\n';
+  const methods = ['PUT', 'PATCH', 'DELETE', 'OPTIONS', 'TRACE', 'PROPFIND', 'QUERY', 'PURGE', 'LOCK', 'M-SEARCH'];
+  for (const method of methods) {
+    for (const [fields, body] of [
+      ['', ''],
+      ['Content-Type: application/json\r\nContent-Length: 3\r\n', '{{{'],
+      ['Content-Type: %%%\r\nContent-Length: 3\r\n', 'abc'],
+      ['Transfer-Encoding: chunked\r\n', '3\r\nabc\r\n0\r\n\r\n'],
+      ['Content-Length: 20000\r\n', 'x'.repeat(20_000)],
+    ] as const) {
+      const answer = await send(`${method} / HTTP/1.1`, `${host}Cookie: ${FORGED}\r\n${fields}`, body);
+      t.equal(answer.status, 405, `${method} ${fields}`);
+      t.equal(answer.headers.allow, 'GET, HEAD, POST');
+      t.notOk(answer.headers['set-cookie']);
+      t.match(answer.headers, { 'cache-control': 'no-store', vary: 'Accept', 'x-dyno': 'local' });
+      carriesHeaders(t, answer.headers);
+      isOneLine(t, answer.headers, answer.body);
+    }
+  }
+  t.equal((await send('PUT /?a=b HTTP/1.1', host)).status, 405);
+  t.equal((await send('PUT http://a.example/ HTTP/1.1', host)).status, 405, 'the same address as an absolute URL');
+  t.strictSame(counters.heard(), []);
+});
+
+await test('another path is not found, also a malformed one', async (t) => {
+  const { app, counters } = await build(t);
+  const { send } = await listen(app);
+  const paths = ['/favicon.ico', '//', '//evil.example/', '/.', '/..', '/;a', '/%2f', '/\\', '/%20', '/a/b?c=d'];
+  const malformed = ['/%', '/%zz', '/%ff', '/%E0%A4%A', '/%00', '/a%', '*', '*?a', '*@evil.example/', '/#a'];
+  const absolute = ['http://a.example/a', 'http://a.example/%', 'http://a.example/#a'];
+  for (const path of [...paths, ...malformed, ...absolute]) {
+    for (const method of ['GET', 'HEAD', 'POST', 'PUT', 'OPTIONS', 'PROPFIND']) {
+      const answer = await send(`${method} ${path} HTTP/1.1`, `Host: a.example\r\nCookie: ${FORGED}\r\n`);
+      t.equal(answer.status, 404, `${method} ${path}`);
+      t.notOk(answer.headers['set-cookie'], 'the cookie stays as it is');
+      carriesHeaders(t, answer.headers);
+      if (method !== 'HEAD') isOneLine(t, answer.headers, answer.body);
+    }
+  }
+  t.strictSame(counters.heard(), []);
+});
+
+await test('HTTP/1.0, absolute URLs and bodies with GET are let through', async (t) => {
+  const { app } = await build(t);
+  const { send } = await listen(app);
+  const greeting = { status: 200, body: 'Hello #1\n' };
+  const host = 'Host: a.example\r\n';
+  t.match(await send('GET / HTTP/1.0'), greeting);
+  t.match(await send('GET http://a.example/ HTTP/1.1', host), greeting);
+  t.match(await send('GET HTTP://a.example HTTP/1.1', host), greeting);
+  t.match(await send('GET http://a.example?a=b HTTP/1.1', host), greeting);
+  t.match(await send('GET / HTTP/1.1', `${host}Content-Length: 3\r\n`, 'abc'), greeting);
+});
+
+await test('on Heroku plain http is sent to https', async (t) => {
+  const { app, counters } = await build(t, HEROKU);
+  for (const [method, url, path = url] of [
+    ['GET', '/'],
+    ['HEAD', '/'],
+    ['POST', '/'],
+    ['PUT', '/'],
+    ['GET', '/nothing?a=b%20c'],
+    ['GET', '/%'],
+    ['GET', '//evil.example/'],
+    ['GET', 'http://evil.example/a', '/a'],
+    ['GET', 'http://evil.example', '/'],
+    ['GET', 'http://evil.example?a=b', '/?a=b'],
+  ] as const) {
+    const response = await app.inject({ method, url, headers: { ...HTTP, 'x-forwarded-host': 'evil.example' } });
+    t.equal(response.statusCode, 308, `${method} ${url}`);
+    t.equal(response.headers.location, `https://hello.example${path}`, 'by the Host header only');
+    t.equal(response.headers['cache-control'], 'no-store');
+    t.notOk(response.headers['set-cookie']);
+    t.equal(response.body, '');
+    carriesHeaders(t, response.headers);
+  }
+  const { send } = await listen(app);
+  for (const target of ['*', '*@evil.example/', '*?a=b']) {
+    const answer = await send(`GET ${target} HTTP/1.1`, 'Host: hello.example\r\nX-Forwarded-Proto: http\r\n');
+    t.equal(answer.status, 308, target);
+    t.equal(answer.headers.location, 'https://hello.example/', 'only a path becomes part of the address');
+  }
+  for (const host of ['', 'Host: \r\n']) {
+    const ancient = await send('GET / HTTP/1.0', `${host}X-Forwarded-Proto: http\r\nCookie: ${FORGED}\r\n`);
+    t.equal(ancient.status, 400, 'without a host there is nowhere to send it');
+    isOneLine(t, ancient.headers, ancient.body);
+  }
+  t.strictSame(counters.heard(), []);
+});
+
+await test('on Heroku the redirect, the cookie and HSTS agree on the protocol', async (t) => {
+  const { app } = await build(t, HEROKU);
+  const { send } = await listen(app);
+  for (const [protocol, ...fields] of [
+    ['https', 'https'],
+    ['https', 'HTTPS'],
+    ['https', ' Https '],
+    ['https', 'http, https'],
+    ['https', 'https,https'],
+    ['https', 'http', 'https'],
+    ['http', 'http'],
+    ['http', 'HTTP'],
+    ['http', 'https, http'],
+    ['http', 'https', 'http'],
+    ['none'],
+    ['none', ''],
+    ['none', 'https,'],
+    ['none', 'wss'],
+  ]) {
+    const lines = fields.map((field) => `X-Forwarded-Proto: ${field}\r\n`).join('');
+    const forwarded = 'X-Forwarded-Port: 443\r\nForwarded: proto=https\r\nX-Forwarded-Ssl: on\r\n';
+    const answer = await send('GET / HTTP/1.1', `Host: hello.example\r\n${forwarded}${lines}`);
+    const cookie = answer.headers['set-cookie'];
+    const what = `${fields.join(' | ')} is ${String(protocol)}`;
+    t.equal(answer.status, protocol === 'http' ? 308 : 200, what);
+    carriesHeaders(t, answer.headers, { https: protocol === 'https' });
+    if (protocol === 'https') t.match(cookie, /^__Host-sid=[\w-]+; Path=\/; HttpOnly; Secure; SameSite=Lax$/, what);
+    if (protocol === 'http') t.equal(cookie, undefined, what);
+    if (protocol === 'none') t.match(cookie, /^sid=[\w-]+; Path=\/; HttpOnly; SameSite=Lax$/, what);
+  }
+});
+
+await test('on Heroku every answer over https carries HSTS, also to what is refused', async (t) => {
+  const { app } = await build(t, HEROKU);
+  for (const url of ['/', '/nothing', '/%']) {
+    for (const method of ['GET', 'PUT'] as const) {
+      carriesHeaders(t, (await app.inject({ url, method, headers: HTTPS })).headers, { https: true });
+    }
+  }
+});
+
+await test('off Heroku nothing that a client says of forwarding is believed', async (t) => {
+  const { app } = await build(t);
+  for (const proto of ['http', 'https']) {
+    const headers = { 'x-forwarded-proto': proto, 'x-forwarded-host': 'evil.example', 'x-forwarded-for': '192.0.2.1' };
+    const response = await app.inject({ url: '/', headers });
+    t.equal(response.statusCode, 200, proto);
+    t.match(response.headers['set-cookie'], /^sid=[\w-]+; Path=\/; HttpOnly; SameSite=Lax$/);
+    carriesHeaders(t, response.headers);
+  }
+});
+
+await test('a refused request reaches no handler and no store, whatever hooks other plugins add', async (t) => {
+  const later: string[] = [];
+  const { app, counters } = await build(t, HEROKU, (app: FastifyInstance) => {
+    app.addHook('onRequest', async () => sleep(1));
+    app.addHook('onSend', async (_request, _reply, payload) => sleep(1, payload));
+    app.addHook('preHandler', async ({ method, url }) => void later.push(`${method} ${url}`));
+  });
+  for (const [method, url, proto, status] of [
+    ['GET', '/', 'http', 308],
+    ['POST', '/', 'http', 308],
+    ['PUT', '/', 'https', 405],
+    ['GET', '/nothing', 'https', 404],
+    ['GET', '/%', 'https', 404],
+  ] as const) {
+    const response = await app.inject({ method, url, headers: { ...HTTP, 'x-forwarded-proto': proto } });
+    t.equal(response.statusCode, status);
+    await sleep(10);
+  }
+  t.strictSame(counters.heard(), []);
+  t.strictSame(later, []);
+  t.equal((await app.inject({ url: '/', headers: HTTPS })).body, 'Hello #1\n', 'any other request does');
+  t.strictSame(later, ['GET /']);
+});
