@@ -1,22 +1,65 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import type { Trouble } from './counters/counters.ts';
+
+/** What does not change while a process runs. */
+export interface Place {
+  readonly dyno: string;
+  readonly store: 'memory' | 'memcached';
+  readonly onHeroku: boolean;
+}
 
 const read = (file: string): string => readFileSync(new URL(`../${file}`, import.meta.url), 'utf8');
-const { repository = '' } = JSON.parse(read('app.json')) as { repository?: string };
-// Without its indentation it fits into the ten packets that a server sends before it waits (RFC 6928).
-const html = read('views/hello.html').replace(/^ +/gm, '');
-/** Every second one is the name of a placeholder. */
-const parts = html.split(/\{\{(\w+)\}\}/);
+const { repository: ownRepository } = JSON.parse(read('app.json')) as { repository: string };
+// Comment lines, indentation and line breaks are for those who read the file: without them it fits into 16 KB.
+const html = read('views/hello.html')
+  .replace(/^\s*(?:(?:\/\/|\/\*|<!--).*\s*)*/gm, '')
+  .replace(/(?<=<style>)[^]*(?=<\/style>)/, (style) => style.replace(/\s*([{}:;,])\s*/g, '$1'))
+  .replace(/(?<=<script>)[^]*(?=<\/script>)/, (script) => script.replace(/\n(?=\W)|(?<=\W)\n/g, ''));
 
 /** The `Content-Security-Policy` that lets exactly this page's style and script run. */
 export const policy =
   `default-src 'none'; style-src ${hashOf('style')}; script-src ${hashOf('script')}; ` +
   "connect-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/** The page, with each `{{name}}` replaced by its value, escaped. */
-export function render(values: Readonly<Record<string, string>>): string {
-  const all: typeof values = { source: repository, ...values };
-  return parts.map((part, index) => (index % 2 ? escape(all[part] ?? '') : part)).join('');
+/** Renders the page of one process, all but the count, so that a greeting only joins bytes. */
+export function preparePage(place: Place, repository = ownRepository) {
+  const [before, between, after] = render(place, repository, 'greeting')
+    .split('{{count}}')
+    .map((part) => Buffer.from(part)) as [Buffer, Buffer, Buffer];
+  const waiting = (trouble: Trouble): Buffer =>
+    Buffer.from(render(place, repository, trouble).replaceAll('{{count}}', '…'));
+  const waitingFor: Readonly<Record<Trouble, Buffer>> = {
+    unavailable: waiting('unavailable'),
+    'warming up': waiting('warming up'),
+    'login refused': waiting('login refused'),
+  };
+  return {
+    greeting: (count: number): Buffer => {
+      const number = Buffer.from(String(count));
+      return Buffer.concat([before, number, between, number, after]);
+    },
+    waiting: (trouble: Trouble): Buffer => waitingFor[trouble],
+  };
+}
+
+/** The page with each `{{name}}` replaced but the count, and without the elements whose `data-if` does not hold. */
+function render({ dyno, store, onHeroku }: Place, repository: string, state: 'greeting' | Trouble): string {
+  const where = onHeroku ? 'heroku' : 'home';
+  const holds = [store, where, state];
+  // Nobody has published this copy as long as its address names OWNER.
+  if (!repository.includes('/OWNER/')) holds.push('published');
+  const values: Readonly<Record<string, string>> = { dyno, store, where, repository };
+  return html
+    .replace(
+      /<(\w+)(?:\s+hidden)?\s+data-if="([^"]*)"([^]*?<\/\1>)/g,
+      (_element, tag: string, condition: string, rest: string) =>
+        condition.split(', ').every((needed) => holds.includes(needed)) ? `<${tag}${rest}` : '',
+    )
+    .replace(/\{\{(\w+)\}\}/g, (placeholder, name: string) => {
+      const value = values[name];
+      return value === undefined ? placeholder : escape(value);
+    });
 }
 
 /** What a policy calls an inline element: the digest of all between its tags (CSP Level 3, 6.7.3.3). */
@@ -26,5 +69,5 @@ function hashOf(element: string): string {
 }
 
 function escape(text: string): string {
-  return text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
+  return text.replace(/[&<>"'{]/g, (character) => `&#${character.charCodeAt(0)};`);
 }

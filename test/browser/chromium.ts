@@ -15,6 +15,8 @@ export async function launchChromium(): Promise<Browser> {
     '--disable-background-networking',
     '--disable-component-update',
     '--disable-sync',
+    // A name that is neither local nor secure, as Heroku's would be over http.
+    '--host-resolver-rules=MAP hello.example 127.0.0.1',
   ];
   // As root Chromium has no sandbox to run in.
   const args = process.getuid?.() === 0 ? ['--no-sandbox', ...quiet] : quiet;

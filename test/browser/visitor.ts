@@ -1,7 +1,7 @@
 import axe, { type AxeResults } from 'axe-core';
 import type { Browser, BrowserContext, BrowserContextOptions, Page } from 'playwright-core';
-import { startRouter } from '../../tools/router.js';
-import { startWeb } from '../support/web.js';
+import { startRouter } from '../../tools/router.ts';
+import { startWeb } from '../support/web.ts';
 
 interface Test {
   teardown(action: () => unknown): void;
@@ -42,6 +42,17 @@ export class Visitor {
     return visitor;
   }
 
+  /** Visits the page once more, and stays there: without the header that makes a browser return by itself. */
+  async stay(): Promise<void> {
+    await this.page.route(this.url, async (route) => {
+      const response = await route.fetch();
+      const headers = Object.entries(response.headers()).filter(([name]) => name !== 'refresh');
+      await route.fulfill({ response, headers: Object.fromEntries(headers) });
+    });
+    await this.page.goto(this.url);
+    await this.page.unroute(this.url);
+  }
+
   /** Opens another tab in the same session. */
   async openTab(): Promise<Visitor> {
     const tab = new Visitor(this.url, this.context, await this.context.newPage());
@@ -74,19 +85,46 @@ export class Visitor {
 
   /** Puts a history in place of this tab's own. */
   async remember(history: object): Promise<void> {
-    await this.page.evaluate(`sessionStorage.setItem('greetings', '${JSON.stringify(history)}')`);
+    const kept = JSON.stringify({ ...history, ended: false });
+    await this.page.evaluate(`sessionStorage.setItem('greetings', '${kept}')`);
+  }
+
+  /** What the visitor would have read had each dyno counted alone: `3` or, where it repeats, `~3`. */
+  alone(): Promise<string[]> {
+    return this.page.evaluate(
+      `[...document.querySelectorAll('.alone > *')].map((read) => (read.matches('s') ? '~' : '') + read.textContent)`,
+    );
+  }
+
+  /** The step that the page suggests: its words and its command. */
+  async step(): Promise<string> {
+    return `${await this.page.locator('.step').innerText()} ${await this.page.locator('pre').innerText()}`;
   }
 
   /** Sends 50 requests, and gives what the page says of them when they are answered. */
   async burst(): Promise<string> {
-    const button = this.page.getByRole('button', { name: 'Send 50 requests' });
-    await button.click();
-    await this.page.locator('button:not([aria-disabled])', { hasText: 'Send 50' }).waitFor();
+    await this.page.getByRole('button', { name: 'Send 50 requests' }).click();
+    return this.verdict();
+  }
+
+  /** Waits until nothing is being sent, and gives what the page says then. */
+  async verdict(): Promise<string> {
+    await this.page.locator('.burst[aria-disabled=false]').waitFor();
     return this.status();
   }
 
-  status(): Promise<string> {
-    return this.page.getByRole('status').innerText();
+  async status(): Promise<string> {
+    return (await this.page.getByRole('status').innerText()).replace(/\s+/g, ' ').trim();
+  }
+
+  /** Answers what the page's script asks for in place of the app: the count and the dyno of each request in turn. */
+  async answer(greeting: (asked: number) => [number, string]): Promise<void> {
+    let asked = 0;
+    await this.page.route(this.url, (route) => {
+      if (route.request().headers().accept !== 'text/plain') return route.continue();
+      const [count, dyno] = greeting(asked++);
+      return route.fulfill({ contentType: 'text/plain', headers: { 'x-dyno': dyno }, body: `Hello #${count}\n` });
+    });
   }
 
   /** What axe-core finds fault with, and where. */
