@@ -1,54 +1,56 @@
-import type { ChildProcess } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { Children, freePort, howEnded, listens } from './children.js';
-import { Formation } from './formation.js';
-import { logTo } from './logs.js';
-import { startRouter, type Router } from './router.js';
+import { providerIn, readConfig, type Config } from '../src/config.ts';
+import { Formation } from './formation.ts';
+import { logTo } from './logs.ts';
+import { startMemcached, type Memcached } from './memcached.ts';
+import { howEnded, onSignal } from './processes.ts';
+import { startRouter, type Router } from './router.ts';
 
 const MOST = 20;
-const PROVIDERS = ['MEMCACHIER', 'MEMCACHEDCLOUD', 'MEMCACHE'];
-const USAGE = `Usage: npm run dynos -- [web=N] [--memory] [--https]
+const USAGE = `Usage: npm run dynos -- [N] [--memory] [--https]
 
-Starts web dynos on this machine, 5 or as many as web=N says, with a memcached for their counts, and a router that
-sends each request to one of them at random, as on Heroku. While it runs, type web=N to scale, and Ctrl-C to stop.
+Starts N web dynos on this machine (5 by default), a memcached for their counts, and a router that sends each request
+to a random dyno, as Heroku does.
 
-  --memory  gives each dyno counts of its own: the fault that a shared store cures
-  --https   says to the dynos that visitors come over https, so that the cookie is a __Host- one;
-            over plain http not every browser takes it
+  --memory  keeps the counts in each dyno's own memory, to show the fault that a shared store cures
+  --https   tells the dynos that visitors come over https, so that the cookie is a __Host- cookie;
+            over plain http not every browser accepts it
   --help    shows this
 
-PORT says where the router listens, 5006 if it is not set. Where the environment names a Memcached (MEMCACHIER_SERVERS,
-MEMCACHEDCLOUD_SERVERS or MEMCACHE_SERVERS), that is used. Other settings of the app are passed on to each dyno.
-`;
+The router listens on PORT, 5006 by default. If the environment names a Memcached (MEMCACHIER_SERVERS,
+MEMCACHEDCLOUD_SERVERS or MEMCACHE_SERVERS), the dynos use that one. They get all other settings of the app too.`;
+const ORDERS = `  web=2 or 2      scales to two dynos
+  restart web.1   restarts a dyno
+  help            shows this
+  Ctrl-C          stops everything`;
 
 const { quantity, memory, https } = readArguments();
-const port = readPort();
+/** What the dynos get in their environment, apart from what differs from dyno to dyno. */
+const settings = { ...process.env, PORT: process.env.PORT || '5006', ...(memory && { COUNTERS: 'memory' }) };
+const { port } = readConfigOrExit();
 const log = logTo(process.stdout);
 const router = await startRouterOrExit();
-const children = new Children(() => {
-  void fail('A part of dynos itself has ended, so it stops');
-});
 let formation: Formation | undefined;
-let stopped: Promise<void> | undefined;
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => void stop(0));
-// Nobody reads on.
+let stopped: Promise<never> | undefined;
+onSignal(() => void stop(0));
+// Whoever read the output has gone.
 process.stdout.on('error', () => void stop(0));
 
 const { place, env } = await findCounters();
-if (!isStopping()) await open(new Formation({ children, router, log, env: { ...process.env, ...env } }));
+if (!isStopping()) await open(new Formation({ router, log, env: { ...settings, ...env } }));
 
 async function open(formed: Formation): Promise<void> {
   formation = formed;
   try {
     await formed.scale(quantity);
   } catch (error) {
-    return fail((error as Error).message);
+    return fail(error);
   }
-  console.log(`Hello #N is at http://127.0.0.1:${router.port}/, on ${dynos(quantity)}, with the counts in ${place}`);
-  console.log('Type web=2 to scale to two dynos, Ctrl-C to stop');
-  readOrders(formed);
+  console.log(`\n${dynos(quantity)} up, with the counts in ${place}. Type here:\n${ORDERS}`);
+  console.log(`Open http://127.0.0.1:${router.port}/\n`);
+  takeOrders(formed);
 }
 
 function readArguments(): { quantity: number; memory: boolean; https: boolean } {
@@ -59,105 +61,100 @@ function readArguments(): { quantity: number; memory: boolean; https: boolean } 
       options: { memory: flag, https: flag, help: flag },
     });
     if (values.help) {
-      console.log(USAGE.trim());
+      console.log(USAGE);
       process.exit(0);
     }
-    if (positionals.length > 1) throw new Error(`One web=N is enough, not ${positionals.join(' ')}`);
-    return { ...values, quantity: positionals[0] === undefined ? 5 : readQuantity(positionals[0]) };
+    if (positionals.length > 1) throw new Error(`Give one number of dynos, not ${positionals.join(' ')}`);
+    return { ...values, quantity: readQuantity(positionals[0] ?? '5') };
   } catch (error) {
-    // parseArgs goes on about positional arguments.
-    console.error(
-      `${(error as Error).message.replace(/\. To specify .*/s, '')}. npm run dynos -- --help says what there is`,
-    );
+    // parseArgs adds advice on positional arguments.
+    const complaint = (error as Error).message.replace(/\. To specify .*/s, '');
+    console.error(`${complaint}. See npm run dynos -- --help`);
     process.exit(2);
   }
 }
 
-/** Reads `web=7`. Fails with a plain sentence. */
+/** Reads `web=7` or `7`. Fails with a sentence for people. */
 function readQuantity(text: string): number {
-  const [, digits] = /^web=(\d+)$/.exec(text) ?? [];
+  const [, digits] = /^(?:web=)?(\d+)$/.exec(text) ?? [];
   const number = Number(digits);
-  if (digits === undefined) throw new Error(`${JSON.stringify(text)} is not understood; web=7 would be`);
-  if (number < 1) throw new Error('web=0 would leave nobody to answer; web=1 is the least');
-  if (number > MOST) throw new Error(`${text} is too many for one machine; web=${MOST} is the most`);
+  if (digits === undefined) throw new Error(`${JSON.stringify(text)} is not a number of dynos, such as 7 or web=7`);
+  if (number < 1) throw new Error('At least one dyno has to run: web=1');
+  if (number > MOST) throw new Error(`${number} dynos are too many for one machine; the most is web=${MOST}`);
   return number;
 }
 
-function readPort(): number {
-  const text = process.env.PORT || '5006';
-  if (/^\d{1,5}$/.test(text) && Number(text) <= 65_535) return Number(text);
-  console.error(`PORT is ${JSON.stringify(text)}; it has to be a port from 0 to 65535`);
-  process.exit(1);
+function readConfigOrExit(): Config {
+  try {
+    return readConfig(settings);
+  } catch (error) {
+    console.error((error as Error).message);
+    process.exit(1);
+  }
 }
 
 async function startRouterOrExit(): Promise<Router> {
   try {
     return await startRouter({ port, https, log: (line) => log('local', 'router', line) });
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    const trouble = code === 'EADDRINUSE' ? 'is taken' : `cannot be listened to (${code})`;
-    console.error(`Port ${port} ${trouble}; PORT=${port + 1} npm run dynos takes another`);
+    const { code, message } = error as NodeJS.ErrnoException;
+    const complaint = `PORT ${port} ${code === 'EADDRINUSE' ? 'is in use' : `cannot be used (${message})`}`;
+    console.error(`${complaint}; PORT=${port + 1} npm run dynos takes another`);
     process.exit(1);
   }
 }
 
-/** Where the counts are to live, for people, and what the environment has to say so that they do. */
+/** Where the counts live, for people, and what the dynos' environment says about it. */
 async function findCounters(): Promise<{ place: string; env: NodeJS.ProcessEnv }> {
-  if (memory || process.env.COUNTERS === 'memory') {
-    return { place: "each dyno's own memory", env: { COUNTERS: 'memory' } };
-  }
-  const provider = PROVIDERS.find((name) =>
-    ['SERVERS', 'USERNAME', 'PASSWORD'].some((suffix) => process.env[`${name}_${suffix}`]),
-  );
+  if (settings.COUNTERS) return { place: "each dyno's own memory", env: {} };
+  const provider = providerIn(settings);
   if (provider) return { place: `the Memcached that ${provider}_SERVERS names`, env: {} };
-  const memcachedPort = await freePort();
-  await runMemcached(memcachedPort);
-  const address = `127.0.0.1:${memcachedPort}`;
-  return { place: `memcached at ${address}`, env: { MEMCACHE_SERVERS: address } };
-}
-
-async function runMemcached(memcachedPort: number): Promise<void> {
-  const user = process.getuid?.() === 0 ? ['-u', 'nobody'] : [];
-  const args = ['-l', '127.0.0.1', '-p', String(memcachedPort), '-U', '0', ...user];
-  const child = children.start('memcached', args, process.env, (line) => log('local', 'memcached', line));
   try {
-    await listens(child, memcachedPort);
+    const memcached = await startMemcached();
+    restartWhenItEnds(memcached);
+    return { place: `memcached at ${memcached.address}`, env: { MEMCACHE_SERVERS: memcached.address } };
   } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    return fail(code === 'ENOENT' ? noMemcached() : `memcached does not start: ${message}`);
+    return fail(error, 'npm run dynos -- --memory goes without, to show the difference');
   }
-  child.once('exit', () => void restartMemcached(child, memcachedPort));
 }
 
-async function restartMemcached(ended: ChildProcess, memcachedPort: number): Promise<void> {
-  if (isStopping()) return;
-  log('local', 'memcached', `crashed, ended with ${howEnded(ended)}; starts again in 1 s, with no counts`);
-  await sleep(1000);
-  if (!isStopping()) await runMemcached(memcachedPort);
+function restartWhenItEnds(memcached: Memcached): void {
+  const { child } = memcached;
+  child.once('exit', () => void restart().catch(fail));
+
+  async function restart(): Promise<void> {
+    if (isStopping()) return;
+    log('local', 'memcached', `crashed, ended with ${howEnded(child)}; starts again in 1 s, with no counts`);
+    await sleep(1000);
+    await memcached.restart();
+    restartWhenItEnds(memcached);
+  }
 }
 
-function noMemcached(): string {
-  return (
-    'There is no memcached on this machine; "apt-get install memcached" or "brew install memcached" adds it, ' +
-    'and "npm run dynos -- --memory" goes without, to show the difference'
-  );
-}
-
-/** Takes orders to scale, one a line, one after the other. */
-function readOrders(formed: Formation): void {
+/** Carries out one order after the other, each on a line of standard input. */
+function takeOrders(formed: Formation): void {
   let done = Promise.resolve();
   createInterface({ input: process.stdin }).on('line', (line) => {
-    if (line.trim() === '') return;
-    done = done.then(() => scale(formed, line.trim()));
+    done = done.then(() => carryOut(formed, line.trim()));
   });
 }
 
-async function scale(formed: Formation, order: string): Promise<void> {
-  if (isStopping()) return;
+async function carryOut(formed: Formation, order: string): Promise<void> {
+  if (isStopping() || order === '') return;
+  const [, restarted] = /^restart\s+(\S+)$/.exec(order) ?? [];
   try {
-    const wanted = readQuantity(order);
-    await formed.scale(wanted);
-    console.log(`Scaled to ${dynos(wanted)}`);
+    if (order === 'help') {
+      console.log(ORDERS);
+    } else if (restarted !== undefined) {
+      await formed.restart(restarted);
+      console.log(`Restarted ${restarted}`);
+    } else if (/^(web=)?\d+$/.test(order)) {
+      const wanted = readQuantity(order);
+      await formed.scale(wanted);
+      console.log(`Scaled to ${dynos(wanted)}`);
+    } else {
+      console.log(`${JSON.stringify(order)} is not an order. Type:\n${ORDERS}`);
+    }
   } catch (error) {
     console.log((error as Error).message);
   }
@@ -167,21 +164,20 @@ function dynos(number: number): string {
   return number === 1 ? '1 dyno' : `${number} dynos`;
 }
 
-async function fail(complaint: string): Promise<void> {
-  if (!isStopping()) console.error(complaint);
-  await stop(1);
+async function fail(error: unknown, advice?: string): Promise<never> {
+  if (!isStopping()) console.error([(error as Error).message, advice].filter(Boolean).join('; '));
+  return stop(1);
 }
 
 function isStopping(): boolean {
   return stopped !== undefined;
 }
 
-/** Answers what is under way, and ends every part in turn. May be asked for more than once. */
-function stop(status: number): Promise<void> {
+/** Answers the requests under way, then stops the dynos, then exits. May be called more than once. */
+function stop(status: number): Promise<never> {
   stopped ??= (async () => {
     await router.close();
     await formation?.scale(0);
-    await children.end();
     process.exit(status);
   })();
   return stopped;

@@ -1,24 +1,23 @@
 import type { ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { freePort, howEnded, listens, type Children } from './children.js';
-import type { Log } from './logs.js';
-import type { Router } from './router.js';
+import type { Log } from './logs.ts';
+import { freePort, howEnded, listens, readLines, start, stop } from './processes.ts';
+import type { Router } from './router.ts';
 
-/** What a dyno is started with. */
+/** What every dyno shares. */
 export interface Surroundings {
-  readonly children: Children;
   readonly router: Router;
   readonly log: Log;
-  /** Its environment, but for what differs from dyno to dyno. */
+  /** The environment of every dyno, without what differs from dyno to dyno. */
   readonly env: NodeJS.ProcessEnv;
 }
 
-const SERVER = fileURLToPath(new URL('../dist/server.js', import.meta.url));
-/** How long after its end a dyno is started again, in milliseconds: one that had listened, and one that had not. */
+const SERVER = fileURLToPath(new URL('../../dist/server.js', import.meta.url));
+/** How long after its end a dyno starts again, in milliseconds: one that was up, and one that never was. */
 const AFTER_CRASH = 1000;
 const AFTER_FALSE_START = 10_000;
 
-/** The web dynos that are to run: web.1, web.2, and so on. */
+/** The running web dynos: web.1, web.2, and so on. */
 export class Formation {
   readonly #dynos: Dyno[] = [];
   readonly #surroundings: Surroundings;
@@ -27,7 +26,7 @@ export class Formation {
     this.#surroundings = surroundings;
   }
 
-  /** Starts or stops dynos until there are so many. Fails if one does not start; it is tried again all the same. */
+  /** Starts or stops dynos until there are `quantity`. Fails if one does not start; it is tried again later. */
   async scale(quantity: number): Promise<void> {
     const surplus = this.#dynos.splice(quantity);
     const added: Dyno[] = [];
@@ -38,60 +37,86 @@ export class Formation {
     }
     await Promise.all([...surplus.map((dyno) => dyno.stop()), ...added.map((dyno) => dyno.start())]);
   }
+
+  /** Stops a dyno and starts it again. Fails if there is none of that name. */
+  async restart(name: string): Promise<void> {
+    const dyno = this.#dynos.find((one) => one.name === name);
+    if (!dyno) throw new Error(`There is no ${name}; ${this.#dynos.map((one) => one.name).join(', ')} run`);
+    await dyno.stop();
+    await dyno.start();
+  }
 }
 
+type State = 'down' | 'starting' | 'up' | 'crashed';
+
+/**
+ * One dyno.
+ *
+ *     down --start--> starting --it listens--> up
+ *      ^                  |                     |
+ *      |                  +------ it ends ------+---> crashed --after a pause--> starting
+ *      +---stop, from any state
+ */
 class Dyno {
-  readonly #name: string;
+  readonly name: string;
   readonly #surroundings: Surroundings;
-  #wanted = true;
+  #state: State = 'down';
   #child: ChildProcess | undefined;
-  #restart: NodeJS.Timeout | undefined;
+  #pause: NodeJS.Timeout | undefined;
 
   constructor(name: string, surroundings: Surroundings) {
-    this.#name = name;
+    this.name = name;
     this.#surroundings = surroundings;
   }
 
-  /** Starts it, and routes to it once it listens. */
+  /** Starts it, and routes to it as soon as it listens. */
   async start(): Promise<void> {
-    const { children, router, log, env } = this.#surroundings;
+    const { router, log, env } = this.#surroundings;
+    this.#state = 'starting';
     const port = await freePort();
-    if (!this.#wanted) return;
-    const own = { DYNO: this.#name, HOST: '127.0.0.1', PORT: String(port) };
-    const child = children.start(process.execPath, [SERVER], { ...env, ...own }, (line) => {
-      log('app', this.#name, line);
+    if (!this.#is('starting')) return;
+    const child = start(process.execPath, [SERVER], {
+      env: { ...env, DYNO: this.name, HOST: '127.0.0.1', PORT: String(port) },
+      stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.#child = child;
-    let pause = AFTER_FALSE_START;
-    child.once('exit', () => {
-      this.#ended(howEnded(child), pause);
+    readLines(child, (line) => {
+      // Its own address would only mislead: visitors come by the router.
+      if (!line.includes(`http://127.0.0.1:${port}/`)) log('app', this.name, line);
     });
+    child.once('exit', () => this.#ended(howEnded(child)));
     try {
       await listens(child, port);
     } catch (error) {
-      throw new Error(`${this.#name} does not start`, { cause: error });
+      throw new Error(`${this.name} does not start`, { cause: error });
     }
-    pause = AFTER_CRASH;
-    router.add(this.#name, port);
-    log('local', this.#name, 'up');
+    if (!this.#is('starting')) return;
+    this.#state = 'up';
+    router.add(this.name, port);
+    log('local', this.name, 'up');
   }
 
-  /** Routes nothing to it any longer, and only then ends it. */
+  /** Stops routing to it, and then ends it. */
   async stop(): Promise<void> {
-    this.#wanted = false;
-    clearTimeout(this.#restart);
-    this.#surroundings.router.remove(this.#name);
-    if (this.#child) await this.#surroundings.children.stop(this.#child);
+    this.#state = 'down';
+    clearTimeout(this.#pause);
+    this.#surroundings.router.remove(this.name);
+    if (this.#child) await stop(this.#child);
   }
 
-  #ended(how: string, pause: number): void {
+  #ended(how: string): void {
     const { router, log } = this.#surroundings;
-    router.remove(this.#name);
-    if (!this.#wanted) return log('local', this.#name, `down, ended with ${how}`);
-    log('local', this.#name, `crashed, ended with ${how}; starts again in ${pause / 1000} s`);
-    this.#restart = setTimeout(() => {
-      // Should it end instead, that is said, and tried again, as it was this time.
-      this.start().catch(() => undefined);
-    }, pause);
+    router.remove(this.name);
+    if (this.#state === 'down') return log('local', this.name, `down, ended with ${how}`);
+    const pause = this.#state === 'up' ? AFTER_CRASH : AFTER_FALSE_START;
+    this.#state = 'crashed';
+    log('local', this.name, `crashed, ended with ${how}; starts again in ${pause / 1000} s`);
+    // If that fails as well, `#ended` says so and tries again.
+    this.#pause = setTimeout(() => void this.start().catch(() => undefined), pause);
+  }
+
+  /** A function, since TypeScript does not expect the state to change while `start` waits. */
+  #is(state: State): boolean {
+    return this.#state === state;
   }
 }

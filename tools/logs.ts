@@ -1,18 +1,18 @@
-/** Writes a line of a dyno, or about it. */
+/** Writes a line that a dyno printed (`app`), or that is about it (`local`). */
 export type Log = (source: 'app' | 'local', dyno: string, line: string) => void;
 
-/** Standard output, or what is like it. */
+/** Standard output, or something like it. */
 interface Out {
   readonly isTTY: boolean;
-  /** Exists on a terminal only, and minds NO_COLOR. */
+  /** Exists on a terminal only, and obeys NO_COLOR. */
   hasColors(): boolean;
   write(text: string): unknown;
 }
 
-/** Green, yellow, blue, magenta, cyan, red, as ANSI's codes for them. */
+/** ANSI's codes for green, yellow, blue, magenta, cyan and red. */
 const COLOURS = [32, 33, 34, 35, 36, 31];
 
-/** Lines like those of `heroku logs`: when, who, what. Each dyno has its colour, on a terminal that shows any. */
+/** Writes lines like those of `heroku logs`: when, who, what. On a terminal with colours each dyno has its own. */
 export function logTo(out: Out): Log {
   const names: string[] = [];
   const coloured = out.isTTY && out.hasColors();

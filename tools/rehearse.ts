@@ -1,15 +1,14 @@
-import { execFile, execFileSync, type ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { hostname, tmpdir } from 'node:os';
+import { execFile, type ChildProcess } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { Children, freePort, howEnded, listens } from './children.js';
+import { startMemcached } from './memcached.ts';
+import { freePort, howEnded, isRunning, readLines, start, stop, until } from './processes.ts';
 
 // Rehearses a deploy of the last commit: what Heroku's Node.js buildpack does, then what a dyno does, on each major of
-// Node.js that package.json names; then the same through `heroku local`. On anything but Linux on x64, for which npm has
-// every Node.js, on the running one only.
+// Node.js that package.json names, and then the same through `heroku local`. npm has every Node.js for Linux on x64;
+// elsewhere it uses the running Node.js only.
 
 const MOST_MEGABYTES = 30;
 const MOST_MILLISECONDS = 1000;
@@ -22,17 +21,15 @@ interface App {
   readonly env: Record<string, string>;
 }
 
-const repository = join(import.meta.dirname, '..');
+const repository = join(import.meta.dirname, '../..');
 const scratch = mkdtempSync(join(tmpdir(), 'hello-n-rehearsal-'));
-const children = new Children(() => process.exit(1));
 const ending = new AbortController();
-/** What the process that was started last has said. */
+/** What the process started last has printed. */
 const said: string[] = [];
 process.on('exit', () => {
   ending.abort();
   rmSync(scratch, { recursive: true, force: true, maxRetries: 3 });
 });
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => process.exit(1));
 
 try {
   await rehearse();
@@ -40,7 +37,6 @@ try {
   console.error([...said, `The rehearsal failed: ${(error as Error).message}`].join('\n'));
   process.exitCode = 1;
 }
-await children.end();
 process.exit();
 
 async function rehearse(): Promise<void> {
@@ -52,7 +48,7 @@ async function rehearse(): Promise<void> {
   for (const node of await nodes()) apps.push(await build(node));
   const heroku = await herokus;
   // Only now, as nothing else should run while a start is timed.
-  const store = await startMemcached();
+  const store = await startStore();
   for (const app of apps) await live(app, store);
   for (const app of apps.slice(-1)) await liveLocally(app, heroku, store);
 }
@@ -82,13 +78,13 @@ async function build(bin: string): Promise<App> {
   const folder = mkdtempSync(join(scratch, 'app-'));
   const env = { PATH: `${bin ? `${bin}:` : ''}${process.env.PATH}` };
   const node = `Node.js ${(await run(folder, env, 'node', '--version')).trim()}`;
-  const start = performance.now();
+  const began = performance.now();
   await run(folder, env, 'git', 'clone', '--quiet', '--depth=1', `file://${repository}`, '.');
   rmSync(join(folder, '.git'), { recursive: true });
   await run(folder, env, 'npm', 'ci', '--ignore-scripts', '--no-audit', '--no-fund');
   await run(folder, env, 'npm', 'run', 'build');
   await run(folder, env, 'npm', 'prune', '--omit=dev', '--no-audit', '--no-fund');
-  const seconds = Math.round((performance.now() - start) / 1000);
+  const seconds = Math.round((performance.now() - began) / 1000);
 
   const megabytes = parseInt(await run(folder, env, 'du', '-sk', '.')) / 1024;
   if (megabytes >= MOST_MEGABYTES) throw new Error(`the slug has ${megabytes} MB, ${MOST_MEGABYTES} or more`);
@@ -98,25 +94,11 @@ async function build(bin: string): Promise<App> {
   return { folder, node, env };
 }
 
-/** A memcached that asks for a password, as MemCachier does; gives the variables of the add-on. */
-async function startMemcached(): Promise<Record<string, string>> {
-  const [port, database] = [await freePort(), join(scratch, 'sasl.db')];
-  writeFileSync(join(scratch, 'memcached.conf'), `mech_list: plain\nsasldb_path: ${database}\n`);
-  const PATH = `${process.env.PATH}:/usr/sbin`;
-  const args = ['-p', '-f', database, '-a', 'memcached', '-c', '-u', hostname(), LOGIN.username];
-  execFileSync('saslpasswd2', args, { input: LOGIN.password, env: { PATH } });
-  // memcached gives up being root.
-  chmodSync(scratch, 0o755);
-  chmodSync(database, 0o644);
-  const memcached = children.start(
-    'memcached',
-    ['-S', '-u', 'nobody', '-l', '127.0.0.1', '-p', String(port), '-U', '0'],
-    { PATH, SASL_CONF_PATH: scratch },
-    () => undefined,
-  );
-  await listens(memcached, port);
+/** Starts a memcached with a login, as MemCachier has one, and gives the add-on's variables. */
+async function startStore(): Promise<Record<string, string>> {
+  const { address } = await startMemcached({ login: LOGIN });
   return {
-    MEMCACHIER_SERVERS: `127.0.0.1:${port}`,
+    MEMCACHIER_SERVERS: address,
     MEMCACHIER_USERNAME: LOGIN.username,
     MEMCACHIER_PASSWORD: LOGIN.password,
   };
@@ -128,7 +110,7 @@ async function live({ folder, node, env }: App, store: Record<string, string>): 
   let took = Infinity;
   for (let attempt = 0; attempt < 3 && took > MOST_MILLISECONDS; attempt++) {
     const port = String(await freePort());
-    const start = performance.now();
+    const began = performance.now();
     const dyno = startIn(folder, `exec ${command}`, {
       ...env,
       ...store,
@@ -137,10 +119,10 @@ async function live({ folder, node, env }: App, store: Record<string, string>): 
       NODE_ENV: 'production',
     });
     const cookie = await greet(dyno, port, 1, { 'x-forwarded-proto': 'https' });
-    took = performance.now() - start;
+    took = performance.now() - began;
     if (!/^__Host-sid=.*; Secure/.test(cookie)) throw new Error(`the cookie is ${cookie}`);
     await greet(dyno, port, 2, { 'x-forwarded-proto': 'https', cookie: cookie.replace(/;.*/, '') });
-    await endBy(dyno, 'SIGTERM');
+    await stop(dyno);
     if (dyno.exitCode !== 0) throw new Error(`at SIGTERM the dyno ended with ${howEnded(dyno)}`);
   }
   if (took > MOST_MILLISECONDS) throw new Error(`"Hello #1" came ${took.toFixed()} ms after the start`);
@@ -156,22 +138,16 @@ async function liveLocally({ folder, env }: App, heroku: string, store: Record<s
   const version = (await run(folder, all, 'heroku', '--version')).trim();
   const local = startIn(folder, `exec heroku local -p ${port}`, all);
   await greet(local, port, 1, {});
-  await endBy(local, 'SIGINT');
+  await stop(local, 'SIGINT');
   if (await answers(port)) throw new Error('something answers after Ctrl-C');
   console.log(`heroku local: Hello #1, and Ctrl-C leaves nothing behind (${version})`);
 }
 
-/** Starts a command as a process group of its own. */
 function startIn(folder: string, command: string, env: Record<string, string>): ChildProcess {
+  const child = start('sh', ['-c', command], { cwd: folder, env, stdio: ['ignore', 'pipe', 'pipe'] });
   said.length = 0;
-  return children.start('sh', ['-c', `cd "${folder}" && ${command}`], env, (line) => said.push(line));
-}
-
-/** Ends a whole process group, as Heroku does, and a terminal at Ctrl-C. */
-async function endBy(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
-  const closed = once(child, 'close', { signal: AbortSignal.timeout(10_000) });
-  process.kill(-Number(child.pid), signal);
-  await closed;
+  readLines(child, (line) => said.push(line));
+  return child;
 }
 
 /** Asks for a greeting as soon as there is one, expects this count, and gives the cookie. */
@@ -181,12 +157,9 @@ async function greet(
   count: number,
   headers: Record<string, string>,
 ): Promise<string> {
-  const deadline = performance.now() + 60_000;
-  while (!(await answers(port))) {
-    if (child.exitCode !== null) throw new Error(`it ended with ${howEnded(child)} before it answered`);
-    if (performance.now() > deadline) throw new Error('it does not answer');
-    await sleep(10);
-  }
+  const isUp = async (): Promise<boolean> => !isRunning(child) || answers(port);
+  await until('it answers', isUp, 60_000);
+  if (!isRunning(child)) throw new Error(`it ended with ${howEnded(child)} before it answered`);
   const response = await fetch(`http://localhost:${port}/`, { headers });
   const text = await response.text();
   if (text !== `Hello #${count}\n`) throw new Error(`not Hello #${count} but ${response.status}: ${text.trim()}`);

@@ -1,16 +1,23 @@
-import { Agent, createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { once } from 'node:events';
+import {
+  Agent,
+  createServer,
+  request as httpRequest,
+  type IncomingHttpHeaders,
+  type IncomingMessage,
+  type RequestOptions,
+  type ServerResponse,
+} from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
-import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
-import { createProxyServer } from 'httpxy';
+import { pipeline } from 'node:stream/promises';
 
-/** A router like Heroku's: each request goes to one of the dynos, picked at random. */
+/** A router like Heroku's: it sends each request to a dyno picked at random. */
 export interface Router {
   readonly port: number;
-  /** Routes to a dyno from now on. It listens on the loopback address. */
+  /** Starts to route to a dyno, which listens on a port of 127.0.0.1. */
   add(name: string, port: number): void;
-  /** Routes no further request to a dyno. Those under way are answered. */
+  /** Routes no further request to a dyno. It still answers those under way. */
   remove(name: string): void;
   /** Stops listening, and waits until no connection is open, 5 s at most. */
   close(): Promise<void>;
@@ -20,20 +27,21 @@ export interface RouterOptions {
   /** 0, the default, takes any free port. */
   port?: number;
   host?: string;
-  /** Says, as Heroku's router does, whether the visitor came over https; unless given it says nothing, which means http. */
+  /** Tells the dynos that visitors come over https. By default the router tells them nothing, which means http. */
   https?: boolean;
   /** Hears a line for each request. */
   log?: (line: string) => void;
 }
 
-/** How long a dyno may take for an answer, in milliseconds, as on Heroku. */
-const PATIENCE = 30_000;
-/** The dynos keep an idle connection for 95 s; whoever closes it first loses a request. */
-const IDLE = 90_000;
-/** What a visitor cannot say for the router, and what is about the visitor's own connection. */
+/** How long a dyno may take to answer, in milliseconds, as on Heroku. */
+const ANSWER_TIMEOUT = 30_000;
+/** The dynos close an idle connection after 95 s. Whoever closes first loses a request. */
+const IDLE_TIMEOUT = 90_000;
+const CLOSE_TIMEOUT = 5000;
+/** Headers that concern one connection only, and those that no visitor may set. */
 const NOT_PASSED_ON = /^(x-forwarded-.*|connection|keep-alive|upgrade|expect|transfer-encoding)$/;
 
-/** Starts a router without dynos: it answers 503 until it has one. Fails if the port cannot be listened to. */
+/** Starts a router without dynos: it answers 503 until it has one. Fails if it cannot listen to the port. */
 export async function startRouter({
   port = 0,
   host = '127.0.0.1',
@@ -41,17 +49,8 @@ export async function startRouter({
   log = () => undefined,
 }: RouterOptions = {}): Promise<Router> {
   const dynos = new Map<string, number>();
-  const agent = new Agent({ keepAlive: true, timeout: IDLE });
-  const proxy = createProxyServer({ agent, proxyTimeout: PATIENCE });
-  proxy.on('proxyReq', (request, { url = '/' }) => {
-    // The target as it came, also an absolute URL.
-    request.path = url;
-  });
-  proxy.on('proxyRes', ({ headers }) => {
-    delete headers.connection;
-    delete headers['keep-alive'];
-  });
-  const server = createServer({ keepAliveTimeout: IDLE }, (request, response) => {
+  const agent = new Agent({ keepAlive: true, timeout: IDLE_TIMEOUT });
+  const server = createServer({ keepAliveTimeout: IDLE_TIMEOUT }, (request, response) => {
     void route(request, response);
   });
   const sockets = new Set<Socket>();
@@ -66,10 +65,10 @@ export async function startRouter({
     add: (name, dynoPort) => dynos.set(name, dynoPort),
     remove: (name) => dynos.delete(name),
     close: async () => {
-      const deadline = setTimeout(() => server.closeAllConnections(), 5000);
+      const deadline = setTimeout(() => server.closeAllConnections(), CLOSE_TIMEOUT);
       const closed = once(server, 'close');
       server.close();
-      // Browsers open some in advance. To Node.js they are not idle.
+      // Browsers open some in advance. Node.js does not count them as idle.
       for (const socket of sockets) if (socket.bytesRead === 0) socket.destroy();
       await closed;
       clearTimeout(deadline);
@@ -81,49 +80,63 @@ export async function startRouter({
     const start = performance.now();
     const body = await buffer(request).catch(() => undefined);
     if (!body) return;
-    rewriteHeaders(request, body.length);
-    // httpxy adds some for each dyno that is asked.
-    request.setMaxListeners(0);
-    response.setMaxListeners(0);
-    const dyno = await ask([...dynos], request, response, body);
+    const { method, url: path } = request;
+    const headers = passedOn(request.headers);
+    if (https) headers['x-forwarded-proto'] = 'https';
+    if (body.length > 0) headers['content-length'] = String(body.length);
+    const visitorLeft = new AbortController();
+    response.on('close', () => visitorLeft.abort());
+    const { signal } = visitorLeft;
+    const options = { host: '127.0.0.1', agent, timeout: ANSWER_TIMEOUT, signal, method, path, headers };
+    const dyno = await askAny([...dynos], options, body, response);
     const service = Math.round(performance.now() - start);
     log(
-      `at=${dyno ? 'info' : 'error'} method=${request.method} path=${JSON.stringify(request.url)} ` +
+      `at=${dyno ? 'info' : 'error'} method=${method} path=${JSON.stringify(path)} ` +
         `dyno=${dyno ?? ''} service=${service}ms status=${response.statusCode}`,
     );
   }
+}
 
-  function rewriteHeaders(request: IncomingMessage, bodyLength: number): void {
-    const kept = Object.entries(request.headers).filter(([name]) => !NOT_PASSED_ON.test(name));
-    request.headers = Object.fromEntries(kept);
-    if (https) request.headers['x-forwarded-proto'] = 'https';
-    if (bodyLength > 0) request.headers['content-length'] = String(bodyLength);
-  }
-
-  /** Gives the name of the dyno that answered; undefined if none did, and the router had to. */
-  async function ask(
-    untried: [name: string, port: number][],
-    request: IncomingMessage,
-    response: ServerResponse,
-    body: Buffer,
-  ): Promise<string | undefined> {
-    const [dyno] = untried.splice(Math.floor(Math.random() * untried.length), 1);
-    if (!dyno) return refuse(response, 'No web dyno is running');
-    const [name, dynoPort] = dyno;
-    try {
-      const target = { host: '127.0.0.1', port: dynoPort };
-      await proxy.web(request, response, { target, buffer: Readable.from([body]) });
-      return name;
-    } catch (error) {
-      // Nothing was sent, so that any request may be sent to another.
-      if (isRefusal(error)) return ask(untried, request, response, body);
-      return refuse(response, `${name} gave no answer: ${String(error)}`);
-    }
+/** Gives the name of the dyno that answered, or undefined if the router had to. */
+async function askAny(
+  untried: [name: string, port: number][],
+  options: RequestOptions,
+  body: Buffer,
+  response: ServerResponse,
+): Promise<string | undefined> {
+  const [dyno] = untried.splice(Math.floor(Math.random() * untried.length), 1);
+  if (!dyno) return refuse(response, 'No web dyno is running');
+  const [name, port] = dyno;
+  try {
+    await ask({ ...options, port }, body, response);
+    return name;
+  } catch (error) {
+    if (isBeforeSending(error)) return askAny(untried, options, body, response);
+    return refuse(response, `${name} gave no answer: ${String(error)}`);
   }
 }
 
-function isRefusal(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === 'ECONNREFUSED';
+/** Sends a request to a dyno, and its answer to the visitor. */
+function ask(options: RequestOptions, body: Buffer, response: ServerResponse): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const asked = httpRequest(options);
+    asked.on('response', (answer) => {
+      response.writeHead(answer.statusCode ?? 0, passedOn(answer.headers));
+      pipeline(answer, response).then(resolve, reject);
+    });
+    asked.on('timeout', () => asked.destroy(new Error(`none within ${ANSWER_TIMEOUT / 1000} s`)));
+    asked.on('error', reject);
+    asked.end(body);
+  });
+}
+
+function passedOn(headers: IncomingHttpHeaders): IncomingHttpHeaders {
+  return Object.fromEntries(Object.entries(headers).filter(([name]) => !NOT_PASSED_ON.test(name)));
+}
+
+/** Whether the connection failed before anything was sent on it. Then another dyno may get the request. */
+function isBeforeSending(error: unknown): boolean {
+  return error instanceof Error && 'syscall' in error && error.syscall === 'connect';
 }
 
 function refuse(response: ServerResponse, line: string): undefined {

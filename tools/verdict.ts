@@ -4,28 +4,27 @@ export interface Greeting {
   readonly dyno: string;
   /** How many milliseconds the answer took. */
   readonly took: number;
-  /** The highest number that the visitor had read when this greeting was asked for. */
+  /** The highest number that the visitor had read before this request. */
   readonly known: number;
-  /** Whether it came with another cookie: the visitor's was not known. */
+  /** Whether it set another cookie, because the dyno did not know the visitor's. */
   readonly replaced: boolean;
 }
 
-/** An answer that did not, or none. */
+/** Another answer, or none. */
 export interface Failure {
   readonly reason: string;
 }
 
-/** What one visitor saw, in the order in which the answers came. */
 export type Answer = Greeting | Failure;
 
-/** How many numbers or kinds of failure are named. */
+/** How many numbers or reasons a sentence lists. */
 const NAMED = 5;
 
 /**
- * Judges what one visitor saw who was new to the app. Requests at the same time may be counted in any order; so a count
- * has fallen back only if a number is lower than one that had been read before it was asked for.
+ * Judges what one new visitor saw. Requests under way at the same time may be counted in any order, so the count has
+ * fallen back only if a number is lower than one that the visitor had read before the request.
  *
- * @returns what is wrong, one sentence each; none is a proof
+ * @returns what is wrong, one sentence each; empty if each number came exactly once
  */
 export function faults(answers: readonly Answer[]): string[] {
   const greetings = answers.filter((answer): answer is Greeting => 'number' in answer);
@@ -76,7 +75,7 @@ function repeated(greetings: readonly Greeting[]): string {
 
 function missing(greetings: readonly Greeting[], failures: number): string {
   const shown = [...new Set(greetings.map(({ number }) => number))].sort((a, b) => a - b);
-  // Whether requests that failed were counted last is not to be known.
+  // Nobody knows whether failed requests were counted last.
   const highest = failures > 0 ? (shown.at(-1) ?? 0) : greetings.length;
   const gaps: string[] = [];
   let count = 0;
@@ -91,8 +90,8 @@ function missing(greetings: readonly Greeting[], failures: number): string {
   return count <= failures ? `${line} (a request that failed may have been counted)` : line;
 }
 
-/** How often each value is there. */
-function tally<Value>(values: readonly Value[]): Map<Value, number> {
+/** How often each value occurs. */
+export function tally<Value>(values: readonly Value[]): Map<Value, number> {
   const counts = new Map<Value, number>();
   for (const value of values) counts.set(value, (counts.get(value) ?? 0) + 1);
   return counts;

@@ -1,33 +1,46 @@
 import { parseArgs } from 'node:util';
-import { faults, proof, several, type Answer, type Greeting } from './verdict.js';
+import { faults, proof, several, tally, type Answer, type Greeting } from './verdict.ts';
 
 /** How long an answer may take, in milliseconds. */
-const PATIENCE = 10_000;
+const ANSWER_TIMEOUT = 10_000;
 const REDIRECTS = 5;
-/** After so many failed requests no further one is sent. */
+/** After this many failed requests it sends no more. */
 const ENOUGH_FAILURES = 20;
 const BAR = 40;
+const UNREACHABLE = 'this machine has no way to that host';
+const FAILURES: Readonly<Record<string, string>> = {
+  ECONNREFUSED: 'nothing listens there',
+  ECONNRESET: 'the connection was lost',
+  EAI_AGAIN: 'the name of the host cannot be looked up',
+  EHOSTUNREACH: UNREACHABLE,
+  ENETUNREACH: UNREACHABLE,
+  ENOTFOUND: 'there is no such host',
+  ERR_SSL_WRONG_VERSION_NUMBER: 'it does not speak https',
+  ETIMEDOUT: 'the host does not answer',
+  UND_ERR_CONNECT_TIMEOUT: 'the host does not answer',
+  UND_ERR_SOCKET: 'the connection was lost',
+};
 const USAGE = `Usage: npm run verify -- URL [--requests N] [--concurrency N]
 
-Plays one new visitor of a running hello-n, here or on Heroku: one greeting to get the cookie, then all others with it.
-Says whether each number came exactly once, and which dynos answered.
+Plays one new visitor of a running hello-n, on this machine or on Heroku. The first request gets the cookie, and all
+others send it. Says whether each number came exactly once, and which dynos answered.
 
-  --requests     how many greetings, 2 to 1000000; 100 unless told
-  --concurrency  how many at a time, 1 to 1000; 10 unless told
+  --requests     how many requests, 2 to 1000000, 100 by default
+  --concurrency  how many at a time, 1 to 1000, 10 by default
   --help         shows this
 
-Exit status: 0 for a proof, 1 for a disproof, 2 when it could not be tried.`;
+Exit status: 0 if each number came exactly once, 1 if not, 2 if it could not be tried.`;
 
 /** The visitor, after the first greeting. */
 interface Visitor {
-  /** Where redirects led to. */
+  /** The address after all redirects. */
   readonly url: URL;
-  /** As a browser sends it, `sid=...` or `__Host-sid=...`. */
+  /** As a browser sends it: `sid=...` or `__Host-sid=...`. */
   readonly cookie: string | undefined;
   readonly first: Greeting;
 }
 
-/** It could not be tried, and why. */
+/** Why it could not be tried. */
 class NotTried extends Error {}
 
 const { url, requests, concurrency } = readArguments();
@@ -60,16 +73,16 @@ function readArguments(): { url: URL; requests: number; concurrency: number } {
       process.exit(0);
     }
     const [address, ...rest] = positionals;
-    if (address === undefined) throw new Error('It needs an address, as in npm run verify -- http://127.0.0.1:5006/');
-    if (rest.length > 0) throw new Error(`One address is enough, not ${positionals.join(' ')}`);
+    if (address === undefined) throw new Error('Give an address: npm run verify -- http://127.0.0.1:5006/');
+    if (rest.length > 0) throw new Error(`Give one address, not ${positionals.join(' ')}`);
     return {
       url: readAddress(address),
       requests: readNumber('--requests', values.requests, 2, 1_000_000),
       concurrency: readNumber('--concurrency', values.concurrency, 1, 1000),
     };
   } catch (error) {
-    // parseArgs goes on about positional arguments.
-    console.error(`${(error as Error).message.replace(/\. To specify .*/s, '')}. npm run verify -- --help says more`);
+    // parseArgs adds advice on positional arguments.
+    console.error(`${(error as Error).message.replace(/\. To specify .*/s, '')}. See npm run verify -- --help`);
     process.exit(2);
   }
 }
@@ -77,15 +90,15 @@ function readArguments(): { url: URL; requests: number; concurrency: number } {
 function readAddress(text: string): URL {
   const address = URL.canParse(text) ? new URL(text) : undefined;
   if (address && /^https?:$/.test(address.protocol) && address.username + address.password === '') return address;
-  throw new Error(`${JSON.stringify(text)} has to be an address that begins with http:// or https://`);
+  throw new Error(`${JSON.stringify(text)} is not an address that begins with http:// or https://`);
 }
 
 function readNumber(name: string, text: string, least: number, most: number): number {
   if (/^\d{1,7}$/.test(text) && Number(text) >= least && Number(text) <= most) return Number(text);
-  throw new Error(`${name} is ${JSON.stringify(text)}; it has to be a number from ${least} to ${most}`);
+  throw new Error(`${name} is ${JSON.stringify(text)}; it must be a number from ${least} to ${most}`);
 }
 
-/** The first greeting, on which all others depend. */
+/** Sends the first request, which all others depend on. */
 async function meet(address: URL): Promise<Visitor> {
   try {
     for (let hop = 0; hop <= REDIRECTS; hop++) {
@@ -104,10 +117,10 @@ async function meet(address: URL): Promise<Visitor> {
   } catch (error) {
     throw new NotTried(`${address.href}: ${reason(error)}`);
   }
-  throw new NotTried(`${address.href} redirects without end`);
+  throw new NotTried(`${address.href} redirects more than ${REDIRECTS} times`);
 }
 
-/** All greetings after the first, in the order in which they were answered, with the first in front. */
+/** Sends all other requests, and gives all answers in the order in which they came. */
 async function greetAgain(visitor: Visitor): Promise<Answer[]> {
   const answers: Answer[] = [visitor.first];
   let asked = 1;
@@ -144,10 +157,10 @@ async function greetOnce({ url, cookie = '' }: Visitor, known: number): Promise<
 
 function ask(address: URL, cookie?: string): Promise<Response> {
   const headers = { accept: 'text/plain', ...(cookie === undefined ? {} : { cookie }) };
-  return fetch(address, { headers, redirect: 'manual', signal: AbortSignal.timeout(PATIENCE) });
+  return fetch(address, { headers, redirect: 'manual', signal: AbortSignal.timeout(ANSWER_TIMEOUT) });
 }
 
-/** Reads a greeting. Fails if it is none, with words to show. */
+/** Reads a greeting. If the response is none, fails with a sentence for people. */
 async function read(response: Response): Promise<{ number: number; dyno: string }> {
   const text = await response.text();
   if (response.status !== 200) throw new Error(`it answered ${response.status}${quoted(text)}`);
@@ -158,7 +171,7 @@ async function read(response: Response): Promise<{ number: number; dyno: string 
   return { number: Number(number), dyno };
 }
 
-/** What an answer says, if it is a short line. */
+/** The text of an answer, if it is a short line. */
 function quoted(text: string): string {
   return /^[ -~]{1,120}\n?$/.test(text) ? ` "${text.trim()}"` : '';
 }
@@ -168,31 +181,22 @@ function sessionCookie(response: Response): string | undefined {
   return pair;
 }
 
-/** Why a request failed. fetch hides that in the cause of its error. */
+/** Why a request failed, for people. */
 function reason(error: unknown): string {
   const { name, message, cause } = error as Error;
-  if (name === 'TimeoutError') return `no answer within ${PATIENCE / 1000} s`;
+  if (name === 'TimeoutError') return `no answer within ${ANSWER_TIMEOUT / 1000} s`;
+  // fetch puts the reason into the cause of its error.
   if (!(cause instanceof Error)) return message;
-  switch ('code' in cause && cause.code) {
-    case 'ECONNREFUSED':
-      return 'nothing listens there';
-    case 'ENOTFOUND':
-    case 'EAI_AGAIN':
-      return 'there is no such host';
-    case 'ECONNRESET':
-    case 'UND_ERR_SOCKET':
-      return 'the connection was lost';
-    default:
-      return cause.message;
-  }
+  const code = 'code' in cause ? String(cause.code) : '';
+  return FAILURES[code] ?? cause.message;
 }
 
-/** On a terminal: the text replaces the one before. */
+/** On a terminal, replaces the text shown before. */
 function showProgress(text: string): void {
   if (process.stdout.isTTY && process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text}`);
 }
 
-/** Shows who answered and how fast, and gives the verdict as an exit status. */
+/** Prints which dynos answered, how fast, and the verdict. Gives the exit status. */
 function report({ cookie }: Visitor, answers: readonly Answer[]): number {
   const greetings = answers.filter((answer): answer is Greeting => 'number' in answer);
   for (const line of bars(greetings)) console.log(line);
@@ -211,10 +215,9 @@ function report({ cookie }: Visitor, answers: readonly Answer[]): number {
   return 1;
 }
 
-/** A bar for each dyno, with how many greetings came from it and which share that is. */
+/** A line for each dyno: a bar, how many greetings came from it, and their share. */
 function bars(greetings: readonly Greeting[]): string[] {
-  const counts = new Map<string, number>();
-  for (const { dyno } of greetings) counts.set(dyno, (counts.get(dyno) ?? 0) + 1);
+  const counts = tally(greetings.map(({ dyno }) => dyno));
   const most = Math.max(...counts.values());
   const width = Math.max(...[...counts.keys()].map((dyno) => dyno.length));
   const byName = [...counts].sort(([a], [b]) => a.localeCompare(b, 'en', { numeric: true }));
@@ -224,7 +227,7 @@ function bars(greetings: readonly Greeting[]): string[] {
   });
 }
 
-/** By nearest rank, of sorted numbers. */
+/** The percentile of sorted numbers, by nearest rank. */
 function percentile(sorted: readonly number[], percent: number): string {
   return (sorted[Math.ceil((sorted.length * percent) / 100) - 1] ?? 0).toFixed(1);
 }

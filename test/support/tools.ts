@@ -1,35 +1,30 @@
 import { execFileSync, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { createInterface } from 'node:readline';
 import { text } from 'node:stream/consumers';
-import { start, stop, until } from './processes.js';
-
-interface Test {
-  teardown(action: () => unknown): void;
-}
+import { isRunning, readLines, start, stop, until } from '../../tools/processes.ts';
+import { UNCOVERED } from './web.ts';
 
 /** `npm run dynos`, running. */
 export interface Dynos {
   readonly child: ChildProcess;
   /** Where it says to open it. */
   readonly url: string;
-  /** All that it has said. */
+  /** Everything that it has printed. */
   readonly lines: string[];
-  /** Waits until it says something of that kind, from now on, and gives the line. */
-  says(what: RegExp): Promise<string>;
-  type(line: string): void;
+  /** Types a line if given, waits for a line of output that matches, and gives it. */
+  says(what: RegExp, typed?: string): Promise<string>;
 }
 
-/** What has become of a program. */
+/** What became of a program. */
 export interface Outcome {
   readonly status: number | null;
   readonly out: string;
   readonly err: string;
 }
 
-const BUILD = new URL('../../build/', import.meta.url).pathname;
+const BUILD = new URL('../../build/tools/', import.meta.url).pathname;
 
-/** Runs a tool to its end, with nothing of the app's or of tap's in its environment but what is given. */
+/** Runs a tool to its end. Its environment has nothing of the app's or tap's. */
 export async function run(tool: string, args: readonly string[], env: Record<string, string> = {}): Promise<Outcome> {
   const child = startTool(tool, args, env);
   if (!child.stdout || !child.stderr) throw new Error('no output');
@@ -37,34 +32,33 @@ export async function run(tool: string, args: readonly string[], env: Record<str
   return { status: child.exitCode, out, err };
 }
 
-/** Starts the dynos on a free port and waits until it says where they are, until the test ends. */
+/** Starts the dynos on a free port, until the test ends, and waits until they say where to open them. */
 export async function startDynos(
-  t: Test,
+  t: { teardown(action: () => unknown): void },
   args: readonly string[] = [],
   env: Record<string, string> = {},
 ): Promise<Dynos> {
   const child = startTool('dynos', args, { PORT: '0', ...env });
   t.teardown(() => stop(child));
   const lines: string[] = [];
-  if (!child.stdout || !child.stderr) throw new Error('no output');
-  for (const input of [child.stdout, child.stderr]) createInterface({ input }).on('line', (line) => lines.push(line));
-  const isSaid = (): string | undefined => lines.find((line) => line.startsWith('Hello #N is at '));
-  await until('the dynos are up', () => isSaid() !== undefined || child.exitCode !== null, 30_000);
+  readLines(child, (line) => lines.push(line));
+  const find = (what: RegExp, from = 0): string | undefined => lines.slice(from).find((line) => what.test(line));
+  const ready = /^Open (http:\S+)$/;
+  await until('the dynos are up', () => find(ready) !== undefined || !isRunning(child), 30_000);
   return {
     child,
-    url: /http:\S+\//.exec(isSaid() ?? '')?.[0] ?? '',
+    url: ready.exec(find(ready) ?? '')?.[1] ?? '',
     lines,
-    async says(what) {
+    async says(what, typed) {
       const from = lines.length;
-      const find = (): string | undefined => lines.slice(from).find((line) => what.test(line));
-      await until(`it says ${String(what)}`, () => find() !== undefined, 30_000);
-      return find() ?? '';
+      if (typed !== undefined) child.stdin?.write(`${typed}\n`);
+      await until(`it says ${String(what)}`, () => find(what, from) !== undefined, 30_000);
+      return find(what, from) ?? '';
     },
-    type: (line) => child.stdin?.write(`${line}\n`),
   };
 }
 
-/** The processes that a process has started, and which still run: id and command line. */
+/** The running processes that a process has started: id and command line. */
 export function childrenOf({ pid }: ChildProcess): Map<number, string> {
   return new Map(
     processes()
@@ -73,7 +67,7 @@ export function childrenOf({ pid }: ChildProcess): Map<number, string> {
   );
 }
 
-/** Waits until none of these processes is there. */
+/** Waits until none of these processes runs. */
 export async function gone(ids: Iterable<number>): Promise<void> {
   const gone = new Set(ids);
   await until('nothing is left behind', () => !processes().some(({ id }) => gone.has(id)));
@@ -89,7 +83,7 @@ function processes(): { id: number; parent: number; command: string }[] {
 
 function startTool(tool: string, args: readonly string[], env: Record<string, string>): ChildProcess {
   return start(process.execPath, [`${BUILD}${tool}.js`, ...args], {
-    env: { PATH: process.env.PATH, ...env },
+    env: { ...UNCOVERED, PATH: process.env.PATH, ...env },
     stdio: ['pipe', 'pipe', 'pipe'],
   });
 }

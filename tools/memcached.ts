@@ -1,0 +1,148 @@
+import { execFileSync, type ChildProcess } from 'node:child_process';
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createConnection } from 'node:net';
+import { hostname, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { freePort, listens, start, stop } from './processes.ts';
+
+export interface Login {
+  readonly username: string;
+  readonly password: string;
+}
+
+export interface MemcachedOptions {
+  /** What clients have to log in with. Without it, memcached accepts everybody. */
+  readonly login?: Login;
+  /** More arguments for memcached. */
+  readonly args?: readonly string[];
+  /** Any free port by default. */
+  readonly port?: number;
+}
+
+/** A memcached on 127.0.0.1. */
+export interface Memcached {
+  readonly port: number;
+  /** For `MEMCACHE_SERVERS`. */
+  readonly address: string;
+  /** Its process; after `restart`, another one. */
+  readonly child: ChildProcess;
+  /** Makes it answer nothing until `resume`. */
+  readonly stall: () => void;
+  readonly resume: () => void;
+  /** Ends it at once. `restart` may follow. */
+  readonly kill: () => Promise<void>;
+  /** Starts it again after it ended, empty, on the same port. */
+  readonly restart: () => Promise<void>;
+  /** Ends it for good. */
+  stop(): Promise<void>;
+  /** Changes the password of its login. The next login needs the new one. */
+  setPassword(password: string): void;
+  /** Sends a line of the text protocol, which memcached with a login does not speak, and gives the answer. */
+  ask(command: string): Promise<string>;
+  /** The answer to `stats`, of a topic if given. */
+  stats(topic?: string): Promise<Map<string, string>>;
+}
+
+/** Starts memcached. Fails with a sentence for people if it is not installed or does not start. */
+export async function startMemcached({ login, args = [], port }: MemcachedOptions = {}): Promise<Memcached> {
+  const chosenPort = port ?? (await freePort());
+  const database = login && createDatabase(login);
+  let child = await run();
+
+  async function run(): Promise<ChildProcess> {
+    const started = start(
+      'memcached',
+      ['-u', 'nobody', '-l', '127.0.0.1', '-p', String(chosenPort), '-U', '0', ...(database ? ['-S'] : []), ...args],
+      { stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, ...database?.env } },
+    );
+    let complaint = '';
+    started.stderr?.setEncoding('utf8').on('data', (text: string) => (complaint ||= text));
+    try {
+      await listens(started, chosenPort);
+    } catch (error) {
+      throw new Error(explain(error as NodeJS.ErrnoException, complaint), { cause: error });
+    }
+    return started;
+  }
+
+  async function ask(command: string): Promise<string> {
+    const socket = createConnection(chosenPort, '127.0.0.1').setEncoding('latin1');
+    socket.write(`${command}\r\n`);
+    let answer = '';
+    for await (const chunk of socket) {
+      answer += String(chunk);
+      if (/(^|\n)(END|OK|STORED|SERVER_ERROR.*|ERROR)\r\n$/.test(answer)) break;
+    }
+    return answer;
+  }
+
+  return {
+    port: chosenPort,
+    address: `127.0.0.1:${chosenPort}`,
+    get child() {
+      return child;
+    },
+    stall: () => child.kill('SIGSTOP'),
+    resume: () => child.kill('SIGCONT'),
+    async kill() {
+      await stop(child, 'SIGKILL');
+    },
+    async restart() {
+      child = await run();
+    },
+    async stop() {
+      // SIGTERM would wait for `resume` if it is stalled.
+      await stop(child, 'SIGKILL');
+      database?.remove();
+    },
+    setPassword(password) {
+      if (login) database?.set({ ...login, password });
+    },
+    ask,
+    async stats(topic = '') {
+      const answer = await ask(`stats ${topic}`);
+      return new Map([...answer.matchAll(/^STAT (\S+) (.*)\r$/gm)].map(([, name = '', value = '']) => [name, value]));
+    },
+  };
+}
+
+function explain({ code, message }: NodeJS.ErrnoException, complaint: string): string {
+  if (code !== 'ENOENT') return `memcached does not start: ${complaint.trim() || message}`;
+  return 'memcached is not installed; "apt-get install memcached" or "brew install memcached" adds it';
+}
+
+interface Database {
+  /** What makes memcached use it. */
+  readonly env: { readonly SASL_CONF_PATH: string };
+  set(login: Login): void;
+  remove(): void;
+}
+
+/** Creates a SASL database with one login. It is removed when this process ends, at the latest. */
+function createDatabase(login: Login): Database {
+  const folder = mkdtempSync(join(tmpdir(), 'hello-n-sasl-'));
+  const file = join(folder, 'db');
+  writeFileSync(join(folder, 'memcached.conf'), `mech_list: plain\nsasldb_path: ${file}\n`);
+  // memcached reads them as nobody.
+  chmodSync(folder, 0o755);
+  const remove = (): void => rmSync(folder, { recursive: true, force: true });
+  process.once('exit', remove);
+
+  function set({ username, password }: Login): void {
+    execFileSync('saslpasswd2', ['-p', '-f', file, '-a', 'memcached', '-c', '-u', hostname(), username], {
+      input: password,
+      env: { ...process.env, PATH: `${process.env.PATH}:/usr/sbin` },
+    });
+    chmodSync(file, 0o644);
+  }
+
+  set(login);
+  return {
+    env: { SASL_CONF_PATH: folder },
+    set,
+    remove() {
+      process.off('exit', remove);
+      remove();
+    },
+  };
+}
