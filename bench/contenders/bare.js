@@ -1,12 +1,14 @@
-// What any session is measured against: the same bytes and headers, and nothing behind them.
+// What any session is measured against: Fastify with the same bytes and headers, and nothing behind them.
 import fastify from 'fastify';
 
 const { headers, body } = JSON.parse(process.env.ANSWER);
+// A page is sent from a buffer, a line of text as a string.
+const answer = headers['content-type'].startsWith('text/html') ? Buffer.from(body) : body;
 const app = fastify({ keepAliveTimeout: 95_000 });
 
 app.get('/', async (_request, reply) => {
   reply.headers(headers);
-  return body;
+  return answer;
 });
 
-console.log(await app.listen({ port: 0, host: '127.0.0.1' }));
+await app.listen({ port: process.env.PORT, host: '127.0.0.1' });

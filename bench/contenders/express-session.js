@@ -1,9 +1,8 @@
 // Express as the public samples use it, but for what they get wrong.
-import connectMemjs from 'connect-memjs';
 import express from 'express';
 import session from 'express-session';
+import { openStore } from './store.js';
 
-const MemjsStore = connectMemjs(session);
 const app = express();
 
 app.use(
@@ -11,7 +10,7 @@ app.use(
     secret: 'known to the whole world, as this is a benchmark',
     resave: false,
     saveUninitialized: false,
-    store: new MemjsStore({ servers: [process.env.MEMCACHE_SERVERS] }),
+    store: await openStore(),
   }),
 );
 
@@ -20,4 +19,4 @@ app.get('/', (request, response) => {
   response.type('text/plain').send(`Hello #${request.session.count}\n`);
 });
 
-const server = app.listen(0, '127.0.0.1', () => console.log(`http://127.0.0.1:${server.address().port}/`));
+app.listen(process.env.PORT, '127.0.0.1');

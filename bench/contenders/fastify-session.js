@@ -1,18 +1,16 @@
 // @fastify/session as its documentation shows it. It takes a store made for express-session.
 import cookie from '@fastify/cookie';
 import session from '@fastify/session';
-import connectMemjs from 'connect-memjs';
-import expressSession from 'express-session';
 import fastify from 'fastify';
+import { openStore } from './store.js';
 
-const MemjsStore = connectMemjs(expressSession);
 const app = fastify();
 
 app.register(cookie);
 app.register(session, {
   secret: 'known to the whole world, as this is a benchmark',
   cookie: { secure: false },
-  store: new MemjsStore({ servers: [process.env.MEMCACHE_SERVERS] }),
+  store: await openStore(),
 });
 
 app.get('/', async (request, reply) => {
@@ -21,4 +19,4 @@ app.get('/', async (request, reply) => {
   return `Hello #${request.session.count}\n`;
 });
 
-console.log(await app.listen({ port: 0, host: '127.0.0.1' }));
+await app.listen({ port: process.env.PORT, host: '127.0.0.1' });

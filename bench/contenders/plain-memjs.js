@@ -1,39 +1,22 @@
-// The same app, with the counts in memjs's own client, as its documentation shows it.
+// A count in memjs's own client, as its documentation shows it, with the two commands that hello-n sends.
+import { randomUUID } from 'node:crypto';
+import cookie from '@fastify/cookie';
+import fastify from 'fastify';
 import memjs from 'memjs';
-import { buildApp } from '../../dist/app.js';
-import { readConfig } from '../../dist/config.js';
 
-const NEVER_CREATE = 0xffffffff;
+const TTL = 86_400;
+const client = memjs.Client.create(process.env.MEMCACHE_SERVERS, { failover: true, timeout: 1, keepAlive: true });
+const app = fastify();
 
-class PlainCounters {
-  #client = memjs.Client.create(process.env.MEMCACHE_SERVERS, { failover: true, timeout: 1, keepAlive: true });
-  #ttl;
+app.register(cookie);
+app.get('/', async (request, reply) => {
+  const known = request.cookies.sid;
+  const id = known ?? randomUUID();
+  if (known) client.touch(id, TTL).catch(() => undefined);
+  else reply.setCookie('sid', id, { path: '/', httpOnly: true, sameSite: 'lax' });
+  const { value } = await client.increment(id, 1, { initial: 1, expires: TTL });
+  reply.type('text/plain; charset=utf-8');
+  return `Hello #${value}\n`;
+});
 
-  constructor(ttl) {
-    this.#ttl = ttl;
-  }
-
-  open() {}
-
-  async start(draw) {
-    await this.#client.increment(draw(), 1, { initial: 1, expires: this.#ttl });
-  }
-
-  async increment(key) {
-    const counted = this.#client.increment(key, 1, { expires: NEVER_CREATE });
-    this.#client.touch(key, this.#ttl).catch(() => undefined);
-    return (await counted).value;
-  }
-
-  async end(key) {
-    await this.#client.delete(key);
-  }
-
-  close() {
-    this.#client.close();
-  }
-}
-
-const config = readConfig(process.env);
-const app = buildApp(config, new PlainCounters(config.sessionTtl));
-console.log(await app.listen({ port: config.port, host: config.host }));
+await app.listen({ port: process.env.PORT, host: '127.0.0.1' });
