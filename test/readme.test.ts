@@ -1,67 +1,101 @@
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { test } from 'tap';
-import { startMemcached } from './support/memcached.js';
-import { freePort, start, stop } from './support/processes.js';
-import { systemEnvironment } from './support/web.js';
+import { readConfig } from '../src/config.ts';
+import { blocks, inlineCode, read, root } from './support/docs.ts';
 
-const root = new URL('..', import.meta.url).pathname;
-const read = (file: string): string => readFileSync(join(root, file), 'utf8');
+const DOCS = ['README.md', 'docs/capacity.md', 'docs/coming-from-php.md', 'docs/questions.md'];
+const texts = new Map(DOCS.map((file) => [file, read(file)]));
+const README = read('README.md');
+const everything = [...texts.values()].join('\n');
 
-/** The README's code blocks in a language. */
-function blocks(language: string): string[] {
-  const block = new RegExp(`^\`\`\`${language}\\n([^]*?)^\`\`\`$`, 'gm');
-  return [...read('README.md').matchAll(block)].map(([, text = '']) => text);
-}
-
-/** What runs the README's commands: the file, and what says so in it. Those that need an account nobody runs here. */
-const RUN_BY: readonly [command: RegExp, file: string, evidence: string][] = [
-  [/^npm (ci|start|test)$/, '.ci/run', '$&'],
-  [/^npm run (setup|dev|lint|test:browser|rehearse|bench)$/, '.ci/run', '$&'],
+/** Which file runs a command, and the words in that file that do. */
+const RUN_BY: readonly [command: RegExp, file: string, words: string][] = [
+  [/^npm (?:ci|start|test)$/, '.ci/run', '$&'],
+  [/^npm run (?:setup|setup -- browser|dev|lint|test:browser|rehearse|bench)$/, '.ci/run', '$&'],
+  [/^npm run setup -- bench$/, '.ci/run', 'npm run setup -- browser bench'],
+  [/^\.ci\/run$/, '.github/workflows/ci.yml', '- run: $&'],
   [/^npm run build$/, 'tools/rehearse.ts', "'build'"],
   [/^heroku local$/, 'tools/rehearse.ts', 'exec heroku local'],
-  [/^npm run dynos$/, 'test/dynos.test.ts', 'startDynos(t)'],
-  [/^npm run verify -- http.*$/, 'test/verify.test.ts', "run('verify', args)"],
-  [/^heroku (create|open|addons:create memcachier:dev|ps:scale web=\S+)$/, 'README.md', '$&'],
-  [/^git push heroku main$/, 'README.md', '$&'],
+  [/^npm run dynos$/, 'test/tools/dynos.test.ts', 'startDynos(t)'],
+  [/^npm run dynos -- --memory$/, 'test/tools/dynos.test.ts', "'--memory'"],
+  [/^npm run verify -- http.*$/, 'test/tools/verify.test.ts', "run('verify', args)"],
+];
+/** What no test can run, and why. */
+const NOT_RUN: readonly [reason: string, commands: RegExp][] = [
+  [
+    'needs a Heroku account, and some of it costs money',
+    /^(?:git push heroku main|heroku (?:create|open|logs|ps|config|apps:destroy|(?:addons|config|ps):[a-z]+ \S+))$/,
+  ],
+  ["changes another app's package.json; the session below runs on the packages that it names", /^npm install .*/],
 ];
 
-await test('each command of the README is run by a test or in CI', (t) => {
-  const commands = blocks('sh').flatMap((block) => block.trim().split(/\n| && /));
-  t.ok(commands.length > 15);
+await test('each command is run by a test or in CI', (t) => {
+  const pasted = blocks(everything, 'sh').flatMap((block) => block.trim().split('\n'));
+  const named = inlineCode(everything).filter((code) => /^(?:npm|heroku|git|\.ci\/run)\b/.test(code));
+  const commands = new Set([...pasted, ...named].flatMap((line) => line.split(' && ')));
+  t.ok(commands.size > 20);
   for (const command of commands) {
-    const [shape, file = '', evidence = ''] = RUN_BY.find(([of]) => of.test(command)) ?? [];
-    t.ok(shape && read(file).includes(command.replace(shape, evidence)), command);
+    if (NOT_RUN.some(([, pattern]) => pattern.test(command))) continue;
+    const [pattern, file = '', words = ''] = RUN_BY.find(([pattern]) => pattern.test(command)) ?? [];
+    t.ok(pattern && read(file).includes(command.replace(pattern, words)), command);
   }
-  t.ok(read('README.md').split('\n').length <= 251, 'the README can be read in five minutes');
   t.end();
 });
 
-await test("the README's app with a session of its own runs as it stands there", async (t) => {
-  const memcached = await startMemcached(t);
-  const port = await freePort();
-  mkdirSync(join(root, 'build'), { recursive: true });
-  const folder = mkdtempSync(join(root, 'build', 'app-'));
-  t.teardown(() => {
-    rmSync(folder, { recursive: true });
-  });
-  // It goes beside what the README says to take.
-  for (const part of ['session.js', 'counters'])
-    cpSync(join(root, 'dist', part), join(folder, part), { recursive: true });
-  const [example = ''] = blocks('js');
-  writeFileSync(join(folder, 'app.js'), example.replace('11211', `${memcached.port}`).replace('3000', `${port}`));
-  const app = start(process.execPath, [join(folder, 'app.js')], {
-    env: systemEnvironment(),
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  t.teardown(() => stop(app, 'SIGKILL'));
-  await new Promise((resolve) => app.stdout?.once('data', resolve));
+await test('a block of commands can be pasted as it is: no program in it waits for the next line', (t) => {
+  for (const block of blocks(everything, 'sh')) t.equal(block.trim().split('\n').length, 1, block);
+  for (const line of ['npm ci && npm start', 'npm ci && npm run setup && npm test', 'npm ci && npm run dynos']) {
+    t.ok(blocks(README, 'sh').includes(`${line}\n`), line);
+  }
+  t.ok(README.trimEnd().split('\n').length < 170, 'the README can be read in a few minutes');
+  t.end();
+});
 
-  const url = `http://localhost:${port}`;
-  const first = await fetch(url);
-  t.strictSame(await first.json(), { visits: 1 });
-  const headers = { cookie: first.headers.get('set-cookie')?.split(';')[0] ?? '' };
-  t.strictSame(await (await fetch(url, { headers })).json(), { visits: 2 });
-  t.ok((await fetch(`${url}/goodbye`, { method: 'POST', headers })).ok);
-  t.strictSame(await (await fetch(url, { headers })).json(), { visits: 1 });
+await test('every link to a file leads somewhere', (t) => {
+  for (const [file, text] of texts) {
+    for (const [, target = ''] of text.matchAll(/\]\(([^)\s]+)\)/g)) {
+      if (target.startsWith('https:')) continue;
+      const [path = '', anchor] = target.split('#');
+      const linked = path === '' ? file : join(dirname(file), path);
+      if (t.ok(existsSync(join(root, linked)), `${file}: ${target}`) && anchor !== undefined)
+        t.ok(anchors(read(linked)).includes(anchor), `${file}: ${target}`);
+    }
+  }
+  t.end();
+});
+
+/** The anchors of headings, as GitHub makes them. */
+function anchors(text: string): string[] {
+  return [...text.matchAll(/^#+ (.*)$/gm)].map(([, heading = '']) =>
+    heading
+      .toLowerCase()
+      .replace(/[^\w\- ]/g, '')
+      .replaceAll(' ', '-'),
+  );
+}
+
+await test('the variables named are those that the app reads', (t) => {
+  const asked = new Set<string>();
+  const empty = new Proxy<NodeJS.ProcessEnv>(
+    {},
+    {
+      get(_env, name) {
+        asked.add(String(name));
+        return undefined;
+      },
+    },
+  );
+  readConfig(empty);
+  const rows = [...README.matchAll(/^\| (`[A-Z][^|]*`) +\|/gm)].map(([, names = '']) => inlineCode(names));
+  const described = rows.flatMap(([name = '', ...suffixes]) => [
+    name,
+    ...suffixes.map((suffix) => name.replace('_SERVERS', suffix)),
+  ]);
+  t.strictSame(described.sort(), [...asked].sort());
+
+  const OTHERS = ['COOKIE_SECRET', 'PERSISTENT'];
+  const named = inlineCode(everything).flatMap((code) => /\b[A-Z]+(?:_[A-Z]+)+\b|^[A-Z]{4,}(?==)/g.exec(code) ?? []);
+  for (const name of new Set(named)) t.ok(asked.has(name) || OTHERS.includes(name), name);
+  t.end();
 });

@@ -1,0 +1,145 @@
+import { execFileSync } from 'node:child_process';
+import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { test } from 'tap';
+import { blocks, inlineCode, read, root } from './support/docs.ts';
+import { startMemcached, type Memcached } from './support/memcached.ts';
+import { freePort, readLines, start, stop, until } from '../tools/processes.ts';
+import { systemEnvironment } from './support/web.ts';
+
+interface Test {
+  teardown(action: () => unknown): void;
+}
+
+const README = read('README.md');
+
+/** The app that the README shows, from what it says to copy and to install, in a folder of its own. */
+class ReadersApp {
+  readonly folder = mkdtempSync(join(tmpdir(), 'hello-n-readme-'));
+  readonly #memcached: Memcached;
+  readonly #t: Test;
+
+  constructor(t: Test, memcached: Memcached) {
+    this.#t = t;
+    this.#memcached = memcached;
+    t.teardown(() => rmSync(this.folder, { recursive: true }));
+    const section = README.slice(README.indexOf('## Take the session with you'));
+    const copied = inlineCode(section.slice(0, section.indexOf('```'))).filter((code) => code.endsWith('.ts'));
+    for (const file of copied) cpSync(join(root, 'src', file), join(this.folder, file));
+    const [install = ''] = blocks(section, 'sh');
+    const installed = [...install.matchAll(/(@?[\w/]+)@[\d.]+/g)].map(([, name = '']) => name);
+    for (const name of ['fastify', 'typescript', '@types/node', ...installed]) {
+      const link = join(this.folder, 'node_modules', name);
+      mkdirSync(dirname(link), { recursive: true });
+      symlinkSync(join(root, 'node_modules', name), link);
+    }
+    this.write('package.json', JSON.stringify({ type: 'module' }));
+  }
+
+  write(file: string, text: string): void {
+    writeFileSync(join(this.folder, file), text);
+  }
+
+  /** Writes the README's app as it stands there, but for the ports, and for what `change` does to it. */
+  writeApp(file: string, port: number, change = (app: string): string => app): void {
+    const [app = ''] = blocks(README, 'ts');
+    this.write(file, change(app).replace('11211', String(this.#memcached.port)).replace('3000', String(port)));
+  }
+
+  compile(options: object): void {
+    const compilerOptions = {
+      module: 'nodenext',
+      target: 'es2023',
+      types: ['node'],
+      strict: true,
+      skipLibCheck: true,
+      ...options,
+    };
+    this.write('tsconfig.json', JSON.stringify({ compilerOptions, files: ['app.ts'] }));
+    try {
+      execFileSync(process.execPath, ['node_modules/typescript/bin/tsc'], { cwd: this.folder, encoding: 'utf8' });
+    } catch (error) {
+      throw new Error((error as { stdout: string }).stdout, { cause: error });
+    }
+  }
+
+  /** Runs it with this Node.js, and gives what it logs. */
+  async run(file: string, port: number): Promise<string[]> {
+    const child = start(process.execPath, [file], {
+      cwd: this.folder,
+      // Without tap's NODE_OPTIONS, which would compile TypeScript by themselves.
+      env: { ...systemEnvironment(), NODE_OPTIONS: '', COOKIE_SECRET: 'a secret of at least 32 characters' },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    this.#t.teardown(() => stop(child, 'SIGKILL'));
+    const log: string[] = [];
+    readLines(child, (line) => log.push(line));
+    await until('the app listens', () => log.some((line) => line.includes(`:${port}"`)));
+    return log;
+  }
+}
+
+/** What a browser sends back of an answer's cookies. */
+function cookiesOf(response: Response): { cookie: string } {
+  return {
+    cookie: response.headers
+      .getSetCookie()
+      .map((cookie) => cookie.split(';')[0])
+      .join('; '),
+  };
+}
+
+await test('the session runs in another TypeScript app, as the README tells it', async (t) => {
+  const memcached = await startMemcached(t);
+  const app = new ReadersApp(t, memcached);
+  const port = await freePort();
+  const url = `http://localhost:${port}`;
+  const [cookie = ''] = blocks(read('docs/questions.md'), 'ts');
+  const [imports = '', routes = ''] = cookie.split(/\n\n/);
+  app.writeApp('app.ts', port, (text) => `${imports}\n${text.replace(/^app\.register\(session/m, `${routes}$&`)}`);
+  app.compile({ rewriteRelativeImportExtensions: true, outDir: 'dist' });
+  const log = await app.run('dist/app.js', port);
+
+  const first = await fetch(url);
+  t.strictSame(await first.json(), { visits: 1 });
+  const headers = cookiesOf(first);
+  t.strictSame(await (await fetch(url, { headers })).json(), { visits: 2 });
+  t.ok((await fetch(`${url}/goodbye`, { method: 'POST', headers })).ok);
+  t.strictSame(await (await fetch(url, { headers })).json(), { visits: 1 });
+
+  const dark = cookiesOf(await fetch(`${url}/dark`, { method: 'POST' }));
+  t.equal(await (await fetch(`${url}/theme`, { headers: dark })).text(), 'dark');
+  const forged = { cookie: dark.cookie.replace('=dark', '=blue') };
+  t.equal(await (await fetch(`${url}/theme`, { headers: forged })).text(), 'light');
+  t.equal(await (await fetch(`${url}/theme`)).text(), 'light');
+
+  await memcached.kill();
+  const answer = await fetch(url, { headers });
+  t.equal(answer.status, 503);
+  t.notMatch(await answer.text(), /localhost|127\.0\.0\.1|::1/);
+  t.strictSame(
+    log.filter((line) => !/^\{"level":(?:30|40)/.test(line)).filter((line) => !line.includes('"statusCode":503')),
+    [],
+    'nothing but the lost store is wrong',
+  );
+});
+
+const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
+const stripsTypes = major > 22 || (major === 22 && minor >= 18);
+
+await test(
+  'the session runs in another JavaScript app, as the README tells it',
+  { skip: stripsTypes ? false : 'it takes Node.js 22.18 or later' },
+  async (t) => {
+    const app = new ReadersApp(t, await startMemcached(t));
+    const port = await freePort();
+    app.writeApp('app.js', port, (text) => text.replace('logger: true', 'logger: true, trustProxy: true'));
+    await app.run('app.js', port);
+    const headers = { 'x-forwarded-proto': 'https' };
+    const first = await fetch(`http://localhost:${port}`, { headers });
+    t.match(first.headers.get('set-cookie'), /^__Host-sid=.*; Secure/);
+    const again = await fetch(`http://localhost:${port}`, { headers: { ...headers, ...cookiesOf(first) } });
+    t.strictSame(await again.json(), { visits: 2 });
+  },
+);
