@@ -54,8 +54,10 @@ function logged(text: string): { level: number; msg: string; err?: { message: st
 async function greet(
   url: string,
   headers: Record<string, string> = {},
+  request: RequestInit = {},
 ): Promise<{ status: number; body: string; cookie: string }> {
-  const response = await fetch(url, { headers });
+  // A connection that is kept would hold up the end of the process.
+  const response = await fetch(url, { ...request, headers: { ...headers, connection: 'close' } });
   const [cookie = ''] = response.headers.getSetCookie();
   return { status: response.status, body: await response.text(), cookie: cookie.replace(/;.*/, '') };
 }
@@ -137,7 +139,8 @@ await test('on a terminal LOG_LEVEL=debug shows each request in plain words', as
   await greet(await urlOf(web));
   await until('the answer is logged', () => web.written().includes('completed'));
   t.match(web.written(), /^incoming request GET \/\r\nrequest completed 200\r\n$/m);
-  t.equal(await web.stop(), 0);
+  web.send('\x03');
+  t.equal(await web.ended, 0);
 });
 
 await test('on a terminal an error that nobody caught is shown with its stack', async (t) => {
@@ -241,26 +244,31 @@ await test('it logs in to the Memcached of each provider', async (t) => {
 });
 
 await test('requests are logged unless Heroku logs them; an id never is', async (t) => {
-  for (const [env, lines] of [
-    [{}, true],
-    [{ DYNO: 'web.1', COUNTERS: 'memory' }, false],
-    [{ DYNO: 'web.1', COUNTERS: 'memory', LOG_LEVEL: 'trace' }, true],
-  ] as const) {
-    const web = run(t, { HOST: '127.0.0.1', PORT: '0', ...env });
-    const url = await urlOf(web);
-    const { cookie } = await greet(url);
-    const headers = { cookie };
-    for (const path of ['', 'nothing', '%']) await greet(`${url}${path}`, headers);
-    for (const body of ['x'.repeat(2000), '']) await fetch(url, { method: 'POST', headers, body, redirect: 'manual' });
-    t.equal(await web.stop(), 0);
-    t.equal(
-      logged(web.written()).some(({ msg }) => /request/i.test(msg)),
-      lines,
-    );
-    t.match(cookie, /^sid=.{22,}$/);
-    t.notMatch(web.written(), cookie.slice(4));
-    t.equal(web.complained(), '');
-  }
+  await Promise.all(
+    (
+      [
+        [{}, true],
+        [{ DYNO: 'web.1', COUNTERS: 'memory' }, false],
+        [{ DYNO: 'web.1', COUNTERS: 'memory', LOG_LEVEL: 'trace' }, true],
+      ] as const
+    ).map(async ([env, lines]) => {
+      const web = run(t, { HOST: '127.0.0.1', PORT: '0', ...env });
+      const url = await urlOf(web);
+      const { cookie } = await greet(url);
+      const headers = { cookie };
+      for (const path of ['', 'nothing', '%']) await greet(`${url}${path}`, headers);
+      for (const body of ['x'.repeat(2000), ''])
+        await greet(url, headers, { method: 'POST', body, redirect: 'manual' });
+      t.equal(await web.stop(), 0);
+      t.equal(
+        logged(web.written()).some(({ msg }) => /request/i.test(msg)),
+        lines,
+      );
+      t.match(cookie, /^sid=.{22,}$/);
+      t.notMatch(web.written(), cookie.slice(4));
+      t.equal(web.complained(), '');
+    }),
+  );
 });
 
 await test('a signal may come more than once', async (t) => {
