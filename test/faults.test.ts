@@ -64,7 +64,7 @@ for (const fault of ['cut', 'finish', 'linger'] as const) {
   });
 }
 
-for (const fault of ['swallow', 'mute'] as const) {
+for (const fault of ['swallow', 'stuck', 'mute'] as const) {
   await test(`connections accepted, never answered (${fault})`, async (t) => {
     const it = await scene(t);
     const newcomer = new Visitor(it.web.url);
@@ -80,6 +80,7 @@ for (const fault of ['swallow', 'mute'] as const) {
       lasts: 2000,
       end: () => it.proxy.set('pass'),
     });
+    t.equal(it.web.log.length, 3, 'the loss is logged once, and the return');
     t.equal((await newcomer.ask()).count, 1);
     t.equal((await forger.ask()).count, 1, 'an unknown id was never adopted');
     for (const { greetings } of it.visitors) {

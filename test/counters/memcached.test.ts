@@ -5,7 +5,7 @@ import { MemoryCounters } from '../../src/counters/memory.ts';
 import { draw, openCounters, soon } from '../support/counters.ts';
 import { startMemcached, type Memcached } from '../support/memcached.ts';
 import { until } from '../../tools/processes.ts';
-import { startProxy } from '../support/proxy.ts';
+import { startProxy, type Proxy } from '../support/proxy.ts';
 import { AT_ONCE, brokenPromises, NOISE, Visitor, type Greeting } from '../support/visitors.ts';
 import { startWeb, UNCOVERED } from '../support/web.ts';
 
@@ -15,23 +15,21 @@ const test = (name: string, act: (t: Test) => unknown) => tap.test(name, { buffe
 
 for (const [fault, begin, end] of [
   ['dead', (it: Memcached) => it.kill(), (it: Memcached) => it.restart()],
+  ['silent', (it: Memcached) => it.stall(), (it: Memcached) => it.resume()],
   [
-    'silent',
-    (it: Memcached) => {
-      it.stall();
-    },
-    (it: Memcached) => {
-      it.resume();
-    },
+    'stuck behind its front end',
+    (_: Memcached, it: Proxy) => it.set('stuck'),
+    (_: Memcached, it: Proxy) => it.set('pass'),
   ],
 ] as const) {
   void test(`one server of two ${fault}`, async (t) => {
     const [one, two] = [await startMemcached(t), await startMemcached(t)];
-    const web = await startWeb(t, { ...UNCOVERED, DYNO: 'web.1', MEMCACHE_SERVERS: `${one.address},${two.address}` });
+    const proxy = await startProxy(t, one.port);
+    const web = await startWeb(t, { ...UNCOVERED, DYNO: 'web.1', MEMCACHE_SERVERS: `${proxy.address},${two.address}` });
     const visitors = Array.from({ length: 20 }, () => new Visitor(web.url));
     t.teardown(() => Promise.all(visitors.map((visitor) => visitor.stop())));
     for (const visitor of visitors) await visitor.ask();
-    await begin(one);
+    await begin(one, proxy);
     for (const visitor of visitors) visitor.walk(20);
     const began = performance.now();
 
@@ -56,7 +54,7 @@ for (const [fault, begin, end] of [
       touched.every(({ greetings }) => greetings.at(-1)?.status === 200),
     );
     t.ok(performance.now() - began < 6000 + NOISE);
-    await end(one);
+    await end(one, proxy);
     await until('newcomers are on it again, and it is back in the log', async () => {
       const newcomer = new Visitor(web.url);
       await newcomer.ask();

@@ -5,6 +5,7 @@ import { createConnection, createServer, type AddressInfo, type Server, type Soc
  * What befalls the connections through the proxy, also those that are already open:
  * - `pass`: nothing
  * - `swallow`: what the client sends is never answered, and never reaches the server
+ * - `stuck`: like `swallow`, but what is not about a key is answered, as by a front end whose servers are stuck
  * - `mute`: what the client sends reaches the server, but no answer comes back
  * - `crumble`: answers come in pieces of 5 bytes, each on its own
  * - `refuse`: connections are refused
@@ -13,7 +14,8 @@ import { createConnection, createServer, type AddressInfo, type Server, type Soc
  * - `finish`: a connection is politely closed as soon as it sends something more
  * - `linger`: like `finish`, but the server still gets what was sent
  */
-export type Fault = 'pass' | 'swallow' | 'mute' | 'crumble' | 'refuse' | 'reset' | 'cut' | 'finish' | 'linger';
+export type Fault =
+  'pass' | 'swallow' | 'stuck' | 'mute' | 'crumble' | 'refuse' | 'reset' | 'cut' | 'finish' | 'linger';
 
 /** A TCP proxy that stands before a Memcached server and makes faults. */
 export interface Proxy {
@@ -70,7 +72,8 @@ export async function startProxy(t: { teardown(action: () => unknown): void }, u
     client.on('data', (bytes) => {
       if (fault === 'swallow') return;
       if (fault === 'finish' || fault === 'linger') client.end();
-      if (fault !== 'finish') up(bytes, delay.up);
+      if (fault === 'stuck') for (const command of split(bytes)) if (!isAboutKey(command)) up(command, delay.up);
+      if (fault !== 'stuck' && fault !== 'finish') up(bytes, delay.up);
     });
     memcached.on('close', () => client.destroy());
     memcached.on('data', (bytes) => {
@@ -134,7 +137,12 @@ function lane(pass: (bytes: Buffer) => void): (bytes: Buffer, delay: number) => 
   };
 }
 
-/** Whole replies, or pieces of so many bytes. */
+function isAboutKey(command: Buffer): boolean {
+  const [NOOP, VERSION, LIST_MECHANISMS, AUTHENTICATE] = [0x0a, 0x0b, 0x20, 0x21];
+  return ![NOOP, VERSION, LIST_MECHANISMS, AUTHENTICATE].includes(command[1] ?? 0);
+}
+
+/** Whole commands or replies, or pieces of so many bytes. */
 function split(bytes: Buffer, length?: number): Buffer[] {
   const pieces: Buffer[] = [];
   for (let at = 0; at < bytes.length;) {
