@@ -55,7 +55,10 @@ export function buildApp(config: Config, counters: Counters, terminal?: Terminal
     }
     const count = await request.session.increment();
     if (!wantsPage(request)) return `Hello #${count}\n`;
-    return reply.type(HTML).send(page.greeting(count));
+    const greeting = page.greeting(count);
+    // When the last byte has been handed to the system, or nobody is left to send it to.
+    reply.raw.once('close', () => page.reuse(greeting));
+    return reply.type(HTML).send(greeting);
   });
 
   app.head('/', (request, reply) => {

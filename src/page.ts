@@ -9,6 +9,9 @@ export interface Place {
   readonly onHeroku: boolean;
 }
 
+/** How many pages' bytes are kept for reuse: 1 MB. */
+const MOST_KEPT = 64;
+
 const read = (file: string): string => readFileSync(new URL(`../${file}`, import.meta.url), 'utf8');
 const { repository: ownRepository } = JSON.parse(read('app.json')) as { repository: string };
 // Comment lines, indentation and line breaks are for those who read the file: without them it fits into 16 KB.
@@ -22,7 +25,12 @@ export const policy =
   `default-src 'none'; style-src ${hashOf('style')}; script-src ${hashOf('script')}; ` +
   "connect-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/** Renders the page of one process, all but the count, so that a greeting only joins bytes. */
+/**
+ * Renders the page of one process, all but the count, so that a greeting only joins bytes.
+ *
+ * Whoever has sent a greeting gives its bytes back with `reuse`, and never looks at them again. New bytes for each page are
+ * memory that is in no cache, and they cost a quarter of the CPU time of a greeting.
+ */
 export function preparePage(place: Place, repository = ownRepository) {
   const [before, between, after] = render(place, repository, 'greeting')
     .split('{{count}}')
@@ -34,10 +42,18 @@ export function preparePage(place: Place, repository = ownRepository) {
     'warming up': waiting('warming up'),
     'login refused': waiting('login refused'),
   };
+  const longest = before.length + between.length + after.length + 2 * String(Number.MAX_SAFE_INTEGER).length;
+  const kept: ArrayBufferLike[] = [];
   return {
     greeting: (count: number): Buffer => {
       const number = Buffer.from(String(count));
-      return Buffer.concat([before, number, between, number, after]);
+      const bytes = Buffer.from(kept.pop() ?? new ArrayBuffer(longest));
+      let length = 0;
+      for (const part of [before, number, between, number, after]) length += part.copy(bytes, length);
+      return bytes.subarray(0, length);
+    },
+    reuse: (greeting: Buffer): void => {
+      if (kept.length < MOST_KEPT) kept.push(greeting.buffer);
     },
     waiting: (trouble: Trouble): Buffer => waitingFor[trouble],
   };

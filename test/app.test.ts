@@ -49,6 +49,34 @@ await test('a request whose Accept names text/html gets the page', async (t) => 
   }
 });
 
+await test('a visitor who reads slowly gets whole pages, while others are greeted', async (t) => {
+  const { app } = await build(t);
+  const { port, send } = await listen(app);
+  const { headers } = await send('GET / HTTP/1.1', 'Host: a.example\r\n');
+  const cookie = `Cookie: ${String(headers['set-cookie']).replace(/;.*/, '')}\r\n`;
+  const accept = `Host: a.example\r\nAccept: text/html\r\n`;
+  const slow = createConnection(port, '127.0.0.1').setEncoding('latin1');
+  await once(slow, 'connect');
+  const quantity = 1000;
+  slow.write(`GET / HTTP/1.1\r\n${accept}${cookie}\r\n`.repeat(quantity));
+  for (let other = 0; other < 50; other += 1) {
+    t.equal(headingOf((await send('GET / HTTP/1.1', accept)).body), 'Hello #1');
+  }
+  slow.write(`GET /end HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n`);
+  const pages = (await text(slow)).split(/HTTP\/1\.1 200 OK[^]*?\r\n\r\n/).slice(1);
+  const counts = pages.map((page) => Number(/<title>Hello #(\d+)</.exec(page)?.[1]));
+  t.strictSame(
+    counts,
+    Array.from({ length: quantity }, (_, index) => index + 2),
+  );
+  t.ok(pages.every((page, index) => headingOf(page) === `Hello #${counts[index]}`));
+  t.equal(
+    new Set(pages.slice(0, -1).map((page) => page.replaceAll(/#\d+/g, ''))).size,
+    1,
+    'they differ in the count only',
+  );
+});
+
 await test('HEAD gives the headers of GET, and counts nothing', async (t) => {
   const { app, counters } = await build(t, HEROKU);
   const cookie = `__Host-${cookieOf(await app.inject({ url: '/' }))}`;

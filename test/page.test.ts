@@ -34,11 +34,28 @@ await test('a greeting shows its count in the title and in the heading', async (
   }
 });
 
-await test('pages do not share bytes', async (t) => {
-  const { greeting } = preparePage(HEROKU);
+await test('pages share no bytes, unless those of one that was sent are reused', async (t) => {
+  const { greeting, reuse } = preparePage(HEROKU);
   const one = greeting(1);
-  greeting(2);
+  const two = greeting(22);
   t.match(String(one), 'Hello #1<');
+  const [page] = pages;
+  reuse(one);
+  const three = greeting(7);
+  t.equal(three.buffer, one.buffer);
+  t.equal(String(three), page, 'nothing is left of what was there');
+  t.match(String(two), 'Hello #22<');
+  t.not(greeting(4).buffer, three.buffer);
+});
+
+await test('after many at once, at most 1 MB is kept', async (t) => {
+  const { greeting, reuse } = preparePage(HEROKU);
+  const sent = Array.from({ length: 1000 }, (_, index) => greeting(index));
+  for (const page of sent) reuse(page);
+  const before = new Set(sent.map(({ buffer }) => buffer));
+  const reused = sent.map((_, index) => greeting(index)).filter(({ buffer }) => before.has(buffer));
+  const bytes = reused.reduce((sum, { buffer }) => sum + buffer.byteLength, 0);
+  t.ok(bytes > 0 && bytes <= 2 ** 20, `${bytes} bytes`);
 });
 
 await test('the page says Memcached only where the counts live in one', async (t) => {
