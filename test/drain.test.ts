@@ -279,7 +279,7 @@ await test('of pipelined requests a stopping process answers the first, and the 
   const visit = new Visit(web);
   const [, cookie = ''] = /^set-cookie: ([^;]*)/im.exec(await visit.greet()) ?? [];
   const before = visit.received.length;
-  memcached.stall();
+  await memcached.stall();
   visit.send(greeting(cookie).repeat(3));
   const status = web.stop();
   await untilRefused(web);

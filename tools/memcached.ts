@@ -1,9 +1,9 @@
 import { execFileSync, type ChildProcess } from 'node:child_process';
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createConnection } from 'node:net';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { freePort, listens, start, stop } from './processes.ts';
+import { freePort, listens, start, stop, until } from './processes.ts';
 
 export interface Login {
   readonly username: string;
@@ -27,7 +27,7 @@ export interface Memcached {
   /** Its process; after `restart`, another one. */
   readonly child: ChildProcess;
   /** Makes it answer nothing until `resume`. */
-  readonly stall: () => void;
+  readonly stall: () => Promise<void>;
   readonly resume: () => void;
   /** Ends it at once. `restart` may follow. */
   readonly kill: () => Promise<void>;
@@ -82,7 +82,10 @@ export async function startMemcached({ login, args = [], port }: MemcachedOption
     get child() {
       return child;
     },
-    stall: () => child.kill('SIGSTOP'),
+    async stall() {
+      child.kill('SIGSTOP');
+      await until('memcached stalls', () => isStopped(child));
+    },
     resume: () => child.kill('SIGCONT'),
     async kill() {
       await stop(child, 'SIGKILL');
@@ -109,6 +112,13 @@ export async function startMemcached({ login, args = [], port }: MemcachedOption
 function explain({ code, message }: NodeJS.ErrnoException, complaint: string): string {
   if (code !== 'ENOENT') return `memcached does not start: ${complaint.trim() || message}`;
   return 'memcached is not installed; "apt-get install memcached" or "brew install memcached" adds it';
+}
+
+/** Whether each of its threads has been stopped, which takes a moment on a busy machine. Only Linux tells. */
+function isStopped({ pid }: ChildProcess): boolean {
+  if (process.platform !== 'linux') return true;
+  const threads = `/proc/${pid}/task`;
+  return readdirSync(threads).every((id) => readFileSync(`${threads}/${id}/stat`, 'utf8').includes(') T '));
 }
 
 interface Database {

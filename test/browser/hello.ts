@@ -318,7 +318,7 @@ await test('while the store is away the page says so, keeps the history, and ret
   await page.reload();
   const before = await visitor.history();
   t.teardown(() => memcached.resume());
-  memcached.stall();
+  await memcached.stall();
   t.match(await visitor.burst(), /^✗ (1\d) of \1 requests failed The session store .*\.?$/, 'it soon gives up');
   t.same(await visitor.history(), before);
   await page.getByRole('button', { name: 'Start over' }).click();

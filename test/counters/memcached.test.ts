@@ -131,12 +131,8 @@ void test('a session is ended on the server where its count lives, or not at all
     servers.map(({ port }) => port),
   );
   const sessions = await Promise.all(Array.from({ length: 20 }, () => counters.start(draw, soon())));
-  servers[0]?.stall();
-  // On a busy machine it may answer a little longer.
-  await until('it is silent', async () => {
-    const counts = await Promise.allSettled(sessions.map(({ key }) => counters.increment(key, soon())));
-    return counts.some(({ status }) => status === 'rejected');
-  });
+  await servers[0]?.stall();
+  await Promise.allSettled(sessions.map(({ key }) => counters.increment(key, soon())));
   await sleep(6000);
   const outcomes = await Promise.allSettled(sessions.map(({ key }) => counters.end(key, soon())));
   servers[0]?.resume();
