@@ -109,7 +109,8 @@ await test('a server that refuses TOUCH', async (t) => {
   for (const visitor of visitors) t.equal((await visitor.ask()).count, 2, 'greetings go on, without sliding');
   await until('it is logged', () => web.log.length > 1);
   t.match(web.log[1], /refuses TOUCH/);
-  proxy.breakAll();
+  proxy.closeAll();
+  await until('the connection is closed', () => proxy.open === 0);
   for (const visitor of visitors) t.equal((await visitor.ask()).count, 3);
   t.equal(web.log.length, 2, 'it is logged once, whatever becomes of the connection');
 });
