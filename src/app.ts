@@ -77,7 +77,7 @@ export function buildApp(config: Config, counters: Counters, terminal?: Terminal
     if (error instanceof CountersUnavailable) {
       reply.header('retry-after', '1');
       if (!wantsPage(request)) return sendLine(reply, 503, error.message);
-      return reply.code(503).header('refresh', '2').type(HTML).send(page.waiting(error.trouble));
+      return reply.code(503).header('refresh', '2').type(HTML).send(page.waiting(error.code));
     }
     const { statusCode = 500, message } = error;
     if (statusCode < 500) return sendLine(reply, statusCode, message);

@@ -1,4 +1,4 @@
-import type { MemcachedServer } from './counters/connection.ts';
+import type { MemcachedServer } from './memcached/client.ts';
 
 /** What the environment asks for. A `Config` that exists is valid. */
 export interface Config {

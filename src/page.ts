@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import type { Trouble } from './counters/counters.ts';
+import type { UnavailableCode as Trouble } from './counters/counters.ts';
 
 /** What does not change while a process runs. */
 export interface Place {
@@ -37,11 +37,6 @@ export function preparePage(place: Place, repository = ownRepository) {
     .map((part) => Buffer.from(part)) as [Buffer, Buffer, Buffer];
   const waiting = (trouble: Trouble): Buffer =>
     Buffer.from(render(place, repository, trouble).replaceAll('{{count}}', '…'));
-  const waitingFor: Readonly<Record<Trouble, Buffer>> = {
-    unavailable: waiting('unavailable'),
-    'warming up': waiting('warming up'),
-    'login refused': waiting('login refused'),
-  };
   const longest = before.length + between.length + after.length + 2 * String(Number.MAX_SAFE_INTEGER).length;
   const kept: ArrayBufferLike[] = [];
   return {
@@ -55,7 +50,7 @@ export function preparePage(place: Place, repository = ownRepository) {
     reuse: (greeting: Buffer): void => {
       if (kept.length < MOST_KEPT) kept.push(greeting.buffer);
     },
-    waiting: (trouble: Trouble): Buffer => waitingFor[trouble],
+    waiting: (trouble: Trouble): Buffer => waiting(trouble),
   };
 }
 

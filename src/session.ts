@@ -1,15 +1,18 @@
 import { createHash, randomBytes } from 'node:crypto';
-import cookie from '@fastify/cookie';
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { fastifyCookie } from '@fastify/cookie';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
 import type { Counters } from './counters/counters.ts';
+
+const SESSION = Symbol('session');
 
 declare module 'fastify' {
   interface FastifyRequest {
-    session: Session;
+    readonly session: Session;
+    [SESSION]: RequestSession | undefined;
   }
 }
 
-/** The session of one request. Both functions throw `CountersUnavailable` within a second and leave the cookie then. */
+/** The session of one request. Both functions throw `CountersUnavailable` within a second, and leave the cookie then. */
 export interface Session {
   /** Counts this greeting and gives the count. An unknown id is replaced by a new session's, never adopted. */
   increment(): Promise<number>;
@@ -17,74 +20,113 @@ export interface Session {
   end(): Promise<void>;
 }
 
-/** How long all that a request asks the counters may take, in milliseconds. */
-const PATIENCE = 1000;
+export interface SessionOptions {
+  readonly counters: Counters;
+  /**
+   * The name of the cookie, `sid` unless told, with the prefix `__Host-` over https. Cookies know no ports: two apps on one
+   * host need two names.
+   */
+  readonly cookieName?: string | undefined;
+}
+
+/** How long all that a request asks the counters may take. */
+const DEADLINE_MS = 1000;
 /** An id is 144 random bits. */
 const ID_BYTES = 18;
 const ID_SHAPE = /^[\w-]{24}$/;
-const ATTRIBUTES = { path: '/', httpOnly: true, sameSite: 'lax' } as const;
+/** A token (RFC 9110, 5.6.2), in which `__Host-` and `__Secure-` have a meaning of their own. */
+const COOKIE_NAME = /^(?!__(?:Host|Secure)-)[\w!#$%&'*+.^`|~-]+$/i;
 
 /**
  * Fastify plugin: a count per visitor, under a random id in a cookie, as `request.session`. The cookie is a secure one if
- * `request.protocol` says https, for which an app behind a router needs Fastify's `trustProxy`.
+ * `request.protocol` says https, for which an app behind a router needs Fastify's `trustProxy`. It is set with the response,
+ * so call the functions before that is sent.
+ *
+ * @throws TypeError if `counters` is missing, or `cookieName` is no name for a cookie
  */
-export const session = Object.assign(plugin, { [Symbol.for('skip-override')]: true });
+export const session = Object.assign(plugin, {
+  // What fastify-plugin would set: it belongs to the scope that registers it, and Fastify refuses it in another major.
+  [Symbol.for('skip-override')]: true,
+  [Symbol.for('fastify.display-name')]: 'hello-n-session',
+  [Symbol.for('plugin-meta')]: { name: 'hello-n-session', fastify: '5.x' },
+});
 
-async function plugin(app: FastifyInstance, { counters }: { counters: Counters }): Promise<void> {
-  if (!app.hasPlugin('@fastify/cookie')) await app.register(cookie);
-  app.decorateRequest('session');
-  app.addHook('onRequest', (request, reply, done) => {
-    request.session = sessionOf(request, reply, counters);
-    done();
+async function plugin(app: FastifyInstance, { counters, cookieName = 'sid' }: SessionOptions): Promise<void> {
+  if (!counters) throw new TypeError('The session needs counters, such as new MemcachedCounters(servers, 86400)');
+  if (!COOKIE_NAME.test(cookieName))
+    throw new TypeError(`${JSON.stringify(cookieName)} cannot be the name of a cookie`);
+  // Its parse and serialize work once it has been registered anywhere. Here that is a scope of its own, so the app stays
+  // free to register it, and nothing of it applies to this cookie: neither its defaults nor its hooks.
+  if (!app.hasPlugin('@fastify/cookie'))
+    await app.register(async (scope) => scope.register(fastifyCookie, { hook: false }));
+  app.decorateRequest(SESSION);
+  app.decorateRequest('session', {
+    getter(this: FastifyRequest) {
+      return (this[SESSION] ??= new RequestSession(this, counters, cookieName));
+    },
+  });
+  app.addHook('onSend', (request, reply, payload, done) => {
+    const header = request[SESSION]?.setCookie;
+    if (header !== undefined) reply.header('set-cookie', header);
+    done(null, payload);
   });
   app.addHook('onClose', async () => counters.close());
   counters.open(app.log);
 }
 
-function sessionOf(request: FastifyRequest, reply: FastifyReply, counters: Counters): Session {
-  const secure = request.protocol === 'https';
-  // With this prefix no other host, not even a subdomain, can plant the cookie.
-  const name = secure ? '__Host-sid' : 'sid';
-  const sent = request.cookies[name];
-  let id = sent !== undefined && ID_SHAPE.test(sent) ? sent : undefined;
-  let last: Promise<unknown> | undefined;
+class RequestSession implements Session {
+  /** The header that the response needs, if any. */
+  setCookie: string | undefined;
+  readonly #counters: Counters;
+  readonly #isSecure: boolean;
+  readonly #name: string;
+  readonly #sent: string | undefined;
+  #id: string | undefined;
+  #last: Promise<unknown> | undefined;
 
-  // One call after the other, so that two first ones do not start two sessions.
-  function inTurn<Result>(work: () => Promise<Result>): Promise<Result> {
-    const result = last ? last.then(work, work) : work();
-    last = result;
+  constructor(request: FastifyRequest, counters: Counters, cookieName: string) {
+    this.#counters = counters;
+    this.#isSecure = request.protocol === 'https';
+    // With this prefix no other host, not even a subdomain, can plant the cookie.
+    this.#name = this.#isSecure ? `__Host-${cookieName}` : cookieName;
+    this.#sent = fastifyCookie.parse(request.headers.cookie ?? '')[this.#name];
+    this.#id = this.#sent !== undefined && ID_SHAPE.test(this.#sent) ? this.#sent : undefined;
+  }
+
+  increment(): Promise<number> {
+    const deadline = performance.now() + DEADLINE_MS;
+    return this.#inTurn(async () => {
+      const count = this.#id === undefined ? undefined : await this.#counters.increment(keyOf(this.#id), deadline);
+      if (count !== undefined) return count;
+      let id = '';
+      await this.#counters.start(() => keyOf((id = randomBytes(ID_BYTES).toString('base64url'))), deadline);
+      this.#id = id;
+      this.#set(id);
+      return 1;
+    });
+  }
+
+  end(): Promise<void> {
+    const deadline = performance.now() + DEADLINE_MS;
+    return this.#inTurn(async () => {
+      if (this.#id !== undefined) await this.#counters.end(keyOf(this.#id), deadline);
+      this.#id = undefined;
+      this.setCookie = undefined;
+      if (this.#sent !== undefined) this.#set('', { maxAge: 0, expires: new Date(0) });
+    });
+  }
+
+  /** Does one after the other, so that two first greetings do not start two sessions. */
+  #inTurn<Result>(action: () => Promise<Result>): Promise<Result> {
+    const result = this.#last ? this.#last.then(action, action) : action();
+    this.#last = result;
     return result;
   }
 
-  async function increment(deadline: number): Promise<number> {
-    const count = id === undefined ? undefined : await counters.increment(keyOf(id), deadline);
-    if (count !== undefined) return count;
-    ({ id } = await counters.start(drawId, deadline));
-    reply.setCookie(name, id, { ...ATTRIBUTES, secure });
-    return 1;
+  #set(value: string, expiry = {}): void {
+    const attributes = { path: '/', httpOnly: true, sameSite: 'lax', secure: this.#isSecure } as const;
+    this.setCookie = fastifyCookie.serialize(this.#name, value, { ...attributes, ...expiry });
   }
-
-  async function end(deadline: number): Promise<void> {
-    if (id !== undefined) await counters.end(keyOf(id), deadline);
-    id = undefined;
-    if (sent !== undefined) reply.clearCookie(name, { ...ATTRIBUTES, secure });
-  }
-
-  return {
-    increment() {
-      const deadline = performance.now() + PATIENCE;
-      return inTurn(() => increment(deadline));
-    },
-    end() {
-      const deadline = performance.now() + PATIENCE;
-      return inTurn(() => end(deadline));
-    },
-  };
-}
-
-function drawId(): { id: string; key: string } {
-  const id = randomBytes(ID_BYTES).toString('base64url');
-  return { id, key: keyOf(id) };
 }
 
 /** The key is a digest: whoever reads the store learns no id from it, and a look-up leaks nothing through timing. */

@@ -5,20 +5,18 @@
 export interface Counters {
   /** Where the counts live, in words for the log. */
   readonly place: string;
-  /** Gets ready in the background. `log` hears when the store is lost and when it is back. */
-  open(log: Log): void;
   /**
-   * Starts a session with a count of 1.
-   *
-   * @param draw makes a new random key, with whatever belongs to it; it may be called more than once
-   * @returns what `draw` made for this session
+   * Gets ready in the background. `log` hears when the store is lost and when it is back. Several users may share the
+   * counters: each calls `open` once and `close` once, and the counters close with the last. They may be opened again.
    */
-  start<Drawn extends { readonly key: string }>(draw: () => Drawn, deadline: number): Promise<Drawn>;
+  open(log: Log): void;
+  /** Starts a session with a count of 1, under the key that was drawn last: `drawKey` may be called more than once. */
+  start(drawKey: () => string, deadline: number): Promise<void>;
   /** Adds one, at most once, and renews the time to live. Gives the count, or undefined if there is no such session. */
   increment(key: string, deadline: number): Promise<number | undefined>;
   /** Ends a session: its count is gone. */
   end(key: string, deadline: number): Promise<void>;
-  /** Closes all connections. */
+  /** Closes all connections, if nobody else uses them. */
   close(): void;
 }
 
@@ -27,30 +25,38 @@ export interface Log {
   warn(message: string): void;
 }
 
-/** Why the counters are unavailable. The store refuses the login of a new add-on for up to three minutes. */
-export type Trouble = 'unavailable' | 'warming up' | 'login refused';
+const MESSAGES = {
+  /** There is no connection, or no answer in time. */
+  ERR_COUNTERS_UNAVAILABLE: 'The session store cannot be reached',
+  /** The store refuses the login of a new add-on for up to three minutes. */
+  ERR_COUNTERS_WARMING_UP: 'The session store is warming up',
+  ERR_COUNTERS_LOGIN_REFUSED: 'The session store refuses the login',
+  ERR_COUNTERS_LOGIN_REQUIRED: 'The session store requires a login, and none is set',
+  ERR_COUNTERS_LOGIN_UNSUPPORTED: 'A login is set, but the session store has none',
+  ERR_COUNTERS_NOT_MEMCACHED: 'What answers is not a Memcached with the binary protocol',
+  /** The store can be reached, but did not do what it was asked; it may be full. */
+  ERR_COUNTERS_COMMAND_REFUSED: 'The session store refuses to count',
+} as const;
 
-const MESSAGES: Record<Trouble, string> = {
-  unavailable: 'The session store is not available',
-  'warming up': 'The session store is warming up',
-  'login refused': 'The session store refuses the login',
-};
+/** Why the counters are unavailable. */
+export type UnavailableCode = keyof typeof MESSAGES;
 
 /**
  * The store did not do what it was asked. An increment may have counted all the same. Fastify answers it with a 503. The
  * message names no host; the cause does.
  */
 export class CountersUnavailable extends Error {
+  override readonly name = 'CountersUnavailable';
   readonly statusCode = 503;
-  readonly trouble: Trouble;
+  readonly code: UnavailableCode;
 
-  constructor(trouble: Trouble, cause: Error) {
-    super(MESSAGES[trouble], { cause });
-    this.trouble = trouble;
+  constructor(code: UnavailableCode, cause: Error) {
+    super(MESSAGES[code], { cause });
+    this.code = code;
   }
 }
 
-const LONGEST_TTL = 30 * 24 * 60 * 60;
+const MAX_TTL = 30 * 24 * 60 * 60;
 
 /**
  * Checks a time to live, in seconds.
@@ -58,6 +64,6 @@ const LONGEST_TTL = 30 * 24 * 60 * 60;
  * @throws RangeError unless it is a whole number from 1 to 2592000: Memcached reads a larger one as a date
  */
 export function checkTtl(ttl: number): void {
-  if (Number.isInteger(ttl) && ttl >= 1 && ttl <= LONGEST_TTL) return;
-  throw new RangeError(`The time to live is ${ttl}; it has to be a whole number of seconds from 1 to ${LONGEST_TTL}`);
+  if (Number.isInteger(ttl) && ttl >= 1 && ttl <= MAX_TTL) return;
+  throw new RangeError(`The time to live is ${ttl}; it must be a whole number of seconds from 1 to ${MAX_TTL}`);
 }

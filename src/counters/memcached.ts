@@ -1,18 +1,22 @@
 import memjs from 'memjs';
-import { Connection, type MemcachedServer } from './connection.ts';
-import { checkTtl, type Counters, type Log } from './counters.ts';
-import { create, increment, remove, type Question } from './protocol.ts';
+import { Client, type MemcachedServer } from '../memcached/client.ts';
+import { MemcachedError } from '../memcached/errors.ts';
+import { create, increment, remove, type Operation } from '../memcached/protocol.ts';
+import { checkTtl, CountersUnavailable, type Counters, type Log } from './counters.ts';
 
-/** For how long a server fails before the next one serves its sessions, in milliseconds. */
-const FAILOVER = 5000;
+/** How long a server fails before the next one serves its sessions. */
+const FAILOVER_MS = 5000;
 
 /** Counts in Memcached, where one atomic command does the counting for all dynos. Each key belongs to one server. */
 export class MemcachedCounters implements Counters {
   readonly place: string;
-  readonly #servers: readonly Connection[];
-  readonly #create: Question;
-  readonly #increment: Question;
+  readonly #clients: readonly Client[];
+  readonly #create: Operation;
+  readonly #increment: Operation;
   readonly #remove = remove();
+  #users = 0;
+  /** Of all users: the log of one that has closed may no longer be read. */
+  readonly #logs = new Set<Log>();
 
   /**
    * @param ttl how long a session lives after its last greeting, in seconds, 1 to 2592000
@@ -20,73 +24,81 @@ export class MemcachedCounters implements Counters {
    */
   constructor(servers: readonly MemcachedServer[], ttl: number) {
     checkTtl(ttl);
-    if (servers.length === 0) throw new RangeError('There has to be at least one Memcached server');
+    if (servers.length === 0) throw new RangeError('There must be at least one Memcached server');
     for (const { port } of servers) {
       if (!Number.isInteger(port) || port < 1 || port > 65_535) throw new RangeError(`${port} is not a port`);
     }
-    this.#servers = servers.map((server) => new Connection(server));
-    this.place = this.#servers.map(({ name }) => name).join(', ');
+    this.#clients = servers.map((server) => new Client(server));
+    this.place = this.#clients.map(({ name }) => name).join(', ');
     this.#create = create(ttl);
     this.#increment = increment(ttl);
   }
 
   open(log: Log): void {
-    for (const server of this.#servers) server.open(log);
+    this.#users += 1;
+    this.#logs.add(log);
+    const toAll: Log = {
+      info: (message) => this.#logs.forEach((each) => each.info(message)),
+      warn: (message) => this.#logs.forEach((each) => each.warn(message)),
+    };
+    for (const client of this.#clients) client.open(toAll);
   }
 
-  /** Asks the server that a drawn key belongs to. If that fails, or takes half of the time, another one is asked as well. */
-  async start<Drawn extends { readonly key: string }>(draw: () => Drawn, deadline: number): Promise<Drawn> {
-    const untried = new Set(this.#servers);
-    const tryOne = async (): Promise<Drawn> => {
-      let drawn = draw();
-      while (!untried.has(this.#home(drawn.key))) drawn = draw();
-      const home = this.#home(drawn.key);
-      untried.delete(home);
-      const answer = home.ask(this.#create, drawn.key, deadline).then(() => drawn);
-      if (untried.size === 0) return answer;
-      return Promise.any([answer, rejectedOrLate(answer, deadline).then(tryOne)]).catch(() => answer);
-    };
-    return tryOne();
+  close(): void {
+    this.#users = Math.max(0, this.#users - 1);
+    if (this.#users > 0) return;
+    this.#logs.clear();
+    for (const client of this.#clients) client.close();
+  }
+
+  /** Draws keys until one belongs to a server that serves. If that one fails in time for another, it tries the next. */
+  async start(drawKey: () => string, deadline: number): Promise<void> {
+    let untried = this.#clients;
+    for (;;) {
+      const serving = untried.filter((client) => client.failingFor() === 0);
+      const candidates = serving.length > 0 ? serving : untried;
+      let key = drawKey();
+      while (!candidates.includes(this.#home(key))) key = drawKey();
+      const home = this.#home(key);
+      untried = untried.filter((client) => client !== home);
+      try {
+        await this.#call(home, this.#create, key, deadline);
+        return;
+      } catch (error) {
+        if (untried.length === 0 || performance.now() >= deadline) throw error;
+      }
+    }
   }
 
   increment(key: string, deadline: number): Promise<number | undefined> {
-    return this.#serving(key).ask(this.#increment, key, deadline);
+    return this.#call(this.#serving(key), this.#increment, key, deadline);
   }
 
   /** Asks the server that the key belongs to and no other, because the count may live there. */
   async end(key: string, deadline: number): Promise<void> {
-    await this.#home(key).ask(this.#remove, key, deadline);
+    await this.#call(this.#home(key), this.#remove, key, deadline);
   }
 
-  close(): void {
-    for (const server of this.#servers) server.close();
+  async #call(client: Client, operation: Operation, key: string, deadline: number): Promise<number | undefined> {
+    try {
+      return await client.call(operation, key, deadline);
+    } catch (error) {
+      if (!(error instanceof MemcachedError)) throw error;
+      throw new CountersUnavailable(`ERR_COUNTERS_${error.code}`, error);
+    }
   }
 
-  #home(key: string): Connection {
-    const { length } = this.#servers;
-    return this.#servers[length > 1 ? memjs.Utils.hashCode(key) % length : 0] as Connection;
+  #home(key: string): Client {
+    const { length } = this.#clients;
+    return this.#clients[length > 1 ? memjs.Utils.hashCode(key) % length : 0] as Client;
   }
 
   /** The key's own server, or while that fails for long the next: where they share their data, the count goes on. */
-  #serving(key: string): Connection {
+  #serving(key: string): Client {
     const home = this.#home(key);
-    if (home.failingFor < FAILOVER) return home;
-    const at = this.#servers.indexOf(home);
-    const next = [...this.#servers.slice(at), ...this.#servers.slice(0, at)];
-    return next.find(({ failingFor }) => failingFor < FAILOVER) ?? home;
+    if (home.failingFor() < FAILOVER_MS) return home;
+    const at = this.#clients.indexOf(home);
+    const next = [...this.#clients.slice(at), ...this.#clients.slice(0, at)];
+    return next.find((client) => client.failingFor() < FAILOVER_MS) ?? home;
   }
-}
-
-/** Resolves when an answer fails, or when half of the time for it has passed; not if it comes before. */
-function rejectedOrLate(answer: Promise<unknown>, deadline: number): Promise<void> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(resolve, (deadline - performance.now()) / 2);
-    answer.then(
-      () => clearTimeout(timer),
-      () => {
-        clearTimeout(timer);
-        resolve();
-      },
-    );
-  });
 }

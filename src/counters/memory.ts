@@ -6,6 +6,7 @@ export class MemoryCounters implements Counters {
   /** By key. All live equally long, and each greeting moves its own to the end: the next to expire stands first. */
   readonly sessions = new Map<string, { count: number; expires: number }>();
   readonly #ttl: number;
+  #users = 0;
   #sweeper: NodeJS.Timeout | undefined;
 
   /**
@@ -18,13 +19,19 @@ export class MemoryCounters implements Counters {
   }
 
   open(): void {
-    this.#sweeper = setInterval(() => this.#sweep(), 1000).unref();
+    this.#users += 1;
+    this.#sweeper ??= setInterval(() => this.#sweep(), 1000).unref();
   }
 
-  async start<Drawn extends { readonly key: string }>(draw: () => Drawn): Promise<Drawn> {
-    const drawn = draw();
-    this.#put(drawn.key, 1);
-    return drawn;
+  close(): void {
+    this.#users = Math.max(0, this.#users - 1);
+    if (this.#users > 0) return;
+    clearInterval(this.#sweeper);
+    this.#sweeper = undefined;
+  }
+
+  async start(drawKey: () => string): Promise<void> {
+    this.#put(drawKey(), 1);
   }
 
   async increment(key: string): Promise<number | undefined> {
@@ -35,10 +42,6 @@ export class MemoryCounters implements Counters {
 
   async end(key: string): Promise<void> {
     this.sessions.delete(key);
-  }
-
-  close(): void {
-    clearInterval(this.#sweeper);
   }
 
   #put(key: string, count: number): number {

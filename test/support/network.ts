@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events';
-import type { World } from '../../src/counters/link.ts';
-import { NOBODY } from '../../src/counters/protocol.ts';
+import type { Runtime } from '../../src/memcached/runtime.ts';
+import { PROBE_KEY } from '../../src/memcached/protocol.ts';
 
 // A network, a clock and a Memcached server that exist only in a test. Time passes when the test says so.
 
@@ -129,24 +129,25 @@ export class Network {
   /** What the client gave up though the server answered in time. */
   readonly abandoned: string[] = [];
   readonly login: string | undefined;
-  readonly world: World;
+  readonly runtime: Runtime;
   tampering: Tampering | undefined;
 
   constructor(random: () => number, login?: string) {
     this.login = login;
-    this.world = {
-      connect: () => {
+    this.runtime = {
+      connect: (pick) => {
+        void pick;
         const socket: SimulatedSocket = new SimulatedSocket(this, this.connectedAt.length, () =>
           this.#open.delete(socket),
         );
         this.#open.add(socket);
         this.connectedAt.push(this.clock.now);
-        return socket as unknown as ReturnType<World['connect']>;
+        return socket as unknown as ReturnType<Runtime['connect']>;
       },
       now: () => this.clock.now,
       random,
-      soon: (action) => void this.clock.at(this.clock.now, action),
-      later: (milliseconds, action) => this.clock.at(this.clock.now + milliseconds, action),
+      endOfTurn: (action) => void this.clock.at(this.clock.now, action),
+      after: (milliseconds, action) => this.clock.at(this.clock.now + milliseconds, action),
     };
   }
 
@@ -268,7 +269,7 @@ class SimulatedSocket extends EventEmitter {
     for (const request of split(bytes).requests) {
       const written = this.#parse(request);
       this.#network.written.push(written);
-      this.#isServing ||= written.opcode !== LOGIN && written.key !== NOBODY;
+      this.#isServing ||= written.opcode !== LOGIN && written.key !== PROBE_KEY;
       this.#owed.push(this.#network.clock.now);
     }
     this.#up.send(bytes);
@@ -438,7 +439,7 @@ class SimulatedSocket extends EventEmitter {
     request.copy(reply, 12, 12, 16);
     body.copy(reply, 24);
     if (status === REFUSED) this.#isSpoilt = true;
-    if (this.#parse(request).key === NOBODY && !this.#isSpoilt) this.#network.proven.add(this.#id);
+    if (this.#parse(request).key === PROBE_KEY && !this.#isSpoilt) this.#network.proven.add(this.#id);
     for (const bytes of this.#tampered(reply)) this.#down.send(bytes);
   }
 

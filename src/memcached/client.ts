@@ -1,0 +1,262 @@
+import { Call, type Connection } from './connection.ts';
+import { Connector } from './connector.ts';
+import { MemcachedError, Silence } from './errors.ts';
+import { Login } from './login.ts';
+import { nameOf, type Operation, type Response } from './protocol.ts';
+import { Report, type Log } from './report.ts';
+import { realRuntime, type Runtime } from './runtime.ts';
+
+/** A Memcached server, and its login (SASL PLAIN) if it has one. */
+export interface MemcachedServer {
+  readonly host: string;
+  readonly port: number;
+  readonly username?: string | undefined;
+  readonly password?: string | undefined;
+}
+
+/** How often deadlines are checked. */
+const TICK_MS = 25;
+/** For how long after a call somebody may be there who waits for the server's return. */
+const ASKED_RECENTLY_MS = 3000;
+/** A server that has hung up at TOUCH so often, and never answered one, is not sent another. */
+const MAX_HANG_UPS_AT_TOUCH = 2;
+
+const CLOSED = new MemcachedError('UNAVAILABLE', 'its client is closed');
+
+type State =
+  | { readonly name: 'closed' }
+  | { readonly name: 'idle' }
+  | { readonly name: 'connecting' }
+  | { readonly name: 'ready'; readonly connection: Connection }
+  | { readonly name: 'failing'; readonly reason: MemcachedError };
+
+/** The arrows of the drawing below. */
+const TRANSITIONS: Readonly<Record<State['name'], readonly State['name'][]>> = {
+  closed: ['connecting'],
+  idle: ['connecting', 'closed'],
+  connecting: ['ready', 'failing', 'closed'],
+  ready: ['idle', 'connecting', 'failing', 'closed'],
+  failing: ['ready', 'connecting', 'failing', 'closed'],
+};
+
+/**
+ * Keeps a connection to one Memcached server, and makes a new one whenever it is lost. It writes no request twice.
+ *
+ *     closed --1--> connecting --2--> ready --5--> idle --1--> connecting
+ *                     |   ^  ^         | |
+ *                     3   7  +----4----+ 6
+ *                     v   |              v
+ *                     failing <----------+     failing --2--> ready
+ *
+ * 1. It is opened, or a call comes.
+ * 2. An attempt succeeds.
+ * 3. An attempt fails, and each address has been tried; in `failing`, another one fails.
+ * 4. The connection is lost, and another attempt is due, or no call was owed a response.
+ * 5. The connection is lost while nobody waits.
+ * 6. The connection is lost because the server was silent, or no attempt is due yet.
+ * 7. A call comes while no attempt is under way.
+ *
+ * - `idle`: there is no connection, and nobody needs one.
+ * - `connecting`: attempts are made, and calls wait.
+ * - `ready`: calls are written, those of one turn of the event loop together.
+ * - `failing`: attempts are made, and calls fail at once, with the reason of the last failure.
+ * - `closed`: calls fail at once. `close` leads here from everywhere.
+ */
+export class Client {
+  readonly name: string;
+  readonly #runtime: Runtime;
+  readonly #login: Login;
+  readonly #connector: Connector;
+  #report: Report | undefined;
+  #state: State = { name: 'closed' };
+  /** Calls that have not been written. */
+  #waiting: Call[] = [];
+  #lastCallAt = -Infinity;
+  /** Undefined while it is ready, and until an attempt has failed. */
+  #failingSince: number | undefined;
+  #hangUpsAtTouch = 0;
+  #isTouchAnswered = false;
+  #cancelTick: (() => void) | undefined;
+
+  constructor({ host, port, username, password }: MemcachedServer, runtime: Runtime = realRuntime(host, port)) {
+    this.name = `Memcached at ${host.includes(':') ? `[${host}]` : host}:${port}`;
+    this.#runtime = runtime;
+    this.#login = new Login(username, password);
+    this.#connector = new Connector(runtime, this.#login, {
+      onReady: (connection, address, before) => this.#ready(connection, address, before),
+      onFailed: (reason, isAddressLeft) => this.#attemptFailed(reason, isAddressLeft),
+      onTouch: (response) => this.#touched(response),
+      onLost: (connection, reason, owed, isAtTouch) => {
+        if (isAtTouch) this.#hungUpAtTouch();
+        if (this.#state.name === 'ready' && this.#state.connection === connection) this.#lose(reason, owed);
+      },
+    });
+  }
+
+  /** How long calls have failed, in milliseconds; 0 if they do not. */
+  failingFor(): number {
+    return this.#failingSince === undefined ? 0 : this.#runtime.now() - this.#failingSince;
+  }
+
+  /** Starts to connect. `log` hears when the server is lost and when it serves again. */
+  open(log: Log): void {
+    if (this.#state.name !== 'closed') return;
+    this.#report = new Report(this.name, log);
+    this.#connect();
+  }
+
+  /** Fails all calls, and closes all sockets. The client may be opened again. */
+  close(): void {
+    if (this.#state.name === 'closed') return;
+    const connection = this.#state.name === 'ready' ? this.#state.connection : undefined;
+    this.#enter({ name: 'closed' });
+    this.#connector.stop();
+    connection?.lose(CLOSED);
+    this.#failWaiting(CLOSED);
+    this.#failingSince = undefined;
+    this.#cancelTick?.();
+    this.#cancelTick = undefined;
+  }
+
+  /**
+   * Does an operation, at most once. Gives the count of an INCREMENT, or undefined if there is no such key.
+   *
+   * @param deadline in milliseconds of the runtime's clock; a late call fails up to 25 ms after it
+   * @throws MemcachedError
+   */
+  async call(operation: Operation, key: string, deadline: number): Promise<number | undefined> {
+    try {
+      return this.#resultOf(await this.#start(operation, key, deadline).response);
+    } catch (error) {
+      const { code, message } = error as MemcachedError;
+      throw new MemcachedError(code, `${this.name}: ${message}`);
+    }
+  }
+
+  #start(operation: Operation, key: string, deadline: number): Call {
+    const now = this.#runtime.now();
+    this.#lastCallAt = now;
+    if (this.#state.name === 'idle') this.#connect();
+    if (this.#state.name === 'failing' && this.#connector.isFree(now)) {
+      this.#connector.hurry();
+      this.#connect();
+    }
+    if (this.#state.name === 'closed') throw CLOSED;
+    if (this.#state.name === 'failing') throw this.#state.reason;
+    const call = new Call(operation, key, deadline);
+    this.#waiting.push(call);
+    if (this.#state.name === 'ready' && this.#waiting.length === 1) this.#runtime.endOfTurn(() => this.#write());
+    this.#keepTicking();
+    return call;
+  }
+
+  #resultOf(response: Response): number | undefined {
+    const { opcode, status, outcome, count, words } = response;
+    if (outcome === 'ok' || outcome === 'not found') {
+      this.#served();
+      return outcome === 'ok' ? count : undefined;
+    }
+    try {
+      this.#login.checkCommand(response, this.#runtime.now());
+    } catch (reason) {
+      if (this.#state.name === 'ready') this.#state.connection.lose(reason as MemcachedError);
+      throw reason;
+    }
+    const refusal = `refuses ${nameOf(opcode)}: ${words}`;
+    this.#report?.refused(`${opcode} ${Math.min(status, 0xff)}`, refusal, this.#runtime.now());
+    throw new MemcachedError('COMMAND_REFUSED', `it ${refusal}`);
+  }
+
+  #enter(state: State): void {
+    const { name } = this.#state;
+    if (!TRANSITIONS[name].includes(state.name)) throw new Error(`A client that is ${name} cannot be ${state.name}`);
+    this.#state = state;
+  }
+
+  #connect(): void {
+    this.#enter({ name: 'connecting' });
+    this.#connector.attemptIfDue(this.#runtime.now());
+    this.#keepTicking();
+  }
+
+  #ready(connection: Connection, address: string | undefined, addressBefore: string | undefined): void {
+    this.#enter({ name: 'ready', connection });
+    this.#failingSince = undefined;
+    this.#report?.moved(addressBefore, address);
+    this.#write();
+  }
+
+  #served(): void {
+    if (this.#state.name !== 'ready') return;
+    this.#connector.hurry();
+    this.#report?.served();
+  }
+
+  #lose(reason: MemcachedError, owed: readonly Call[]): void {
+    const isOwing = owed.length > 0;
+    if (isOwing) this.#report?.lost(reason);
+    if (isOwing && (reason instanceof Silence || !this.#connector.isDue(this.#runtime.now()))) this.#fail(reason);
+    else if (isOwing || this.#waiting.length > 0) this.#connect();
+    else this.#enter({ name: 'idle' });
+  }
+
+  #attemptFailed(reason: MemcachedError, isAddressLeft: boolean): void {
+    const isExpected = this.#runtime.now() - this.#lastCallAt < ASKED_RECENTLY_MS;
+    this.#connector.setPace(!isExpected || reason.code === 'WARMING_UP' || reason.code === 'LOGIN_REFUSED');
+    if (this.#state.name === 'failing' || !isAddressLeft) this.#fail(reason);
+  }
+
+  #fail(reason: MemcachedError): void {
+    this.#enter({ name: 'failing', reason });
+    this.#failingSince ??= this.#runtime.now();
+    this.#report?.lost(reason);
+    this.#failWaiting(reason);
+    this.#keepTicking();
+  }
+
+  #failWaiting(reason: MemcachedError): void {
+    for (const call of this.#waiting.splice(0)) call.fail(reason);
+  }
+
+  #write(): void {
+    this.#expireWaiting(this.#runtime.now());
+    if (this.#state.name !== 'ready' || this.#waiting.length === 0) return;
+    const withTouch = this.#isTouchAnswered || this.#hangUpsAtTouch < MAX_HANG_UPS_AT_TOUCH;
+    this.#state.connection.write(this.#waiting.splice(0), withTouch);
+  }
+
+  #touched({ outcome, words }: Response): void {
+    this.#isTouchAnswered = true;
+    if (outcome === 'refused' || outcome === 'unknown command') this.#report?.touchRefused(`refuses TOUCH: ${words}`);
+  }
+
+  #hungUpAtTouch(): void {
+    this.#hangUpsAtTouch += 1;
+    if (!this.#isTouchAnswered && this.#hangUpsAtTouch === MAX_HANG_UPS_AT_TOUCH)
+      this.#report?.touchRefused('hangs up at TOUCH');
+  }
+
+  #keepTicking(): void {
+    this.#cancelTick ??= this.#runtime.after(TICK_MS, () => {
+      this.#cancelTick = undefined;
+      this.#tick(this.#runtime.now());
+    });
+  }
+
+  /** Looks at all deadlines. */
+  #tick(now: number): void {
+    const connection = this.#state.name === 'ready' ? this.#state.connection : undefined;
+    connection?.loseIfSilent(now);
+    connection?.expireCalls(now);
+    this.#connector.loseIfSilent(now);
+    this.#expireWaiting(now);
+    const isConnecting = ['connecting', 'failing'].includes(this.#state.name);
+    if (isConnecting) this.#connector.attemptIfDue(now);
+    if (isConnecting || this.#waiting.length > 0 || connection?.isIdle === false) this.#keepTicking();
+  }
+
+  #expireWaiting(now: number): void {
+    for (const call of this.#waiting) call.expire(now, 'no connection in time');
+    this.#waiting = this.#waiting.filter(({ isSettled }) => !isSettled);
+  }
+}

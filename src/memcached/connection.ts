@@ -1,0 +1,176 @@
+import { MemcachedError, Silence } from './errors.ts';
+import { encode, nameOf, nextOpaque, ProtocolError, ResponseReader, TOUCH } from './protocol.ts';
+import type { Operation, Request, Response } from './protocol.ts';
+import type { Runtime } from './runtime.ts';
+
+/** How long the network may take to connect, and a server to respond, in milliseconds. */
+const RESPONSE_TIMEOUT_MS = 1000;
+/** Reads as the end of a line, which makes a server of Memcached's text protocol respond, and so show what it is. */
+const FIRST_OPAQUE = 0x0d0a;
+
+/** An operation under way for somebody. It settles once, by its deadline. */
+export class Call {
+  readonly operation: Operation;
+  readonly key: string;
+  readonly response: Promise<Response>;
+  readonly #deadline: number;
+  #resolve: (response: Response) => void = () => undefined;
+  #reject: (reason: MemcachedError) => void = () => undefined;
+  #isSettled = false;
+
+  constructor(operation: Operation, key: string, deadline: number) {
+    this.operation = operation;
+    this.key = key;
+    this.#deadline = deadline;
+    this.response = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+  }
+
+  get isSettled(): boolean {
+    return this.#isSettled;
+  }
+
+  succeed(response: Response): void {
+    this.#isSettled = true;
+    this.#resolve(response);
+  }
+
+  fail(reason: MemcachedError): void {
+    this.#isSettled = true;
+    this.#reject(reason);
+  }
+
+  /** Fails if its time is up. */
+  expire(now: number, message: string): void {
+    if (this.#deadline <= now && !this.#isSettled) this.fail(new MemcachedError('UNAVAILABLE', message));
+  }
+}
+
+/** A request that has been written, and whose response has not come. */
+interface Outstanding {
+  readonly request: Request;
+  readonly key: string;
+  readonly opaque: number;
+  readonly writtenAt: number;
+  /** Who waits for the response, if anybody does. A call that expires stays, so that its response is matched. */
+  readonly call: Call | undefined;
+}
+
+export interface ConnectionEvents {
+  /** TOUCH was answered, for nobody. */
+  onTouch(response: Response): void;
+  /** Called once. Calls whose response somebody still waits for, or waited for in vain, are `owed`. */
+  onLost(reason: MemcachedError, owed: readonly Call[], isAtTouch: boolean): void;
+}
+
+/**
+ * One TCP connection: requests go out in order, and responses are matched. When anything goes wrong with it, it is lost for
+ * good, and nothing of it is used again.
+ */
+export class Connection {
+  /** Resolves when it is connected, and never if it is lost before. */
+  readonly connected: Promise<void>;
+  readonly #runtime: Runtime;
+  readonly #events: ConnectionEvents;
+  readonly #socket: ReturnType<Runtime['connect']>;
+  readonly #reader = new ResponseReader();
+  /** Oldest first. */
+  readonly #outstanding: Outstanding[] = [];
+  #nextOpaque = FIRST_OPAQUE;
+  #connectingSince: number | undefined;
+  #hasResponded = false;
+  #isLost = false;
+
+  constructor(runtime: Runtime, pick: (addresses: readonly string[]) => string, events: ConnectionEvents) {
+    this.#runtime = runtime;
+    this.#events = events;
+    this.#connectingSince = runtime.now();
+    this.#socket = runtime.connect(pick);
+    this.#socket.on('data', (piece: Buffer) => this.#read(piece));
+    this.#socket.on('error', ({ message }) => this.lose(new MemcachedError('UNAVAILABLE', message)));
+    for (const event of ['end', 'close'])
+      this.#socket.on(event, () => this.lose(new MemcachedError('UNAVAILABLE', 'it closed the connection')));
+    this.connected = new Promise((resolve) => {
+      this.#socket.on('connect', () => {
+        this.#connectingSince = undefined;
+        resolve();
+      });
+    });
+  }
+
+  get isIdle(): boolean {
+    return this.#outstanding.length === 0;
+  }
+
+  /** How long the oldest response has been due, or the connection, in milliseconds. */
+  silentFor(now: number): number {
+    return now - (this.#connectingSince ?? this.#outstanding[0]?.writtenAt ?? now);
+  }
+
+  /** Writes one operation, and gives its response. */
+  async request(operation: Operation, key: string): Promise<Response> {
+    const call = new Call(operation, key, Infinity);
+    this.write([call], false);
+    return call.response;
+  }
+
+  /** Writes calls as one packet. A server that hangs up at what follows them up has answered all of them by then. */
+  write(calls: readonly Call[], withFollowUps: boolean): void {
+    const writtenAt = this.#runtime.now();
+    const requests: Outstanding[] = [];
+    const add = (request: Request, key: string, call: Call | undefined): void => {
+      requests.push({ request, key, opaque: this.#nextOpaque, writtenAt, call });
+      this.#nextOpaque = nextOpaque(this.#nextOpaque);
+    };
+    for (const call of calls) add(call.operation.request, call.key, call);
+    for (const { operation, key } of withFollowUps ? calls : [])
+      if (operation.followUp) add(operation.followUp, key, undefined);
+    this.#outstanding.push(...requests);
+    this.#socket.write(encode(requests));
+  }
+
+  loseIfSilent(now: number): void {
+    if (this.silentFor(now) < RESPONSE_TIMEOUT_MS) return;
+    const what = this.#connectingSince === undefined ? 'response' : 'connection';
+    this.lose(new Silence(what));
+  }
+
+  expireCalls(now: number): void {
+    for (const { call } of this.#outstanding) call?.expire(now, 'no response in time');
+  }
+
+  lose(reason: MemcachedError): void {
+    if (this.#isLost) return;
+    this.#isLost = true;
+    this.#socket.destroy();
+    const owed = this.#outstanding.flatMap(({ call }) => call ?? []);
+    const [next] = this.#outstanding;
+    this.#events.onLost(reason, owed, next?.request.opcode === TOUCH);
+    for (const call of owed) if (!call.isSettled) call.fail(reason);
+  }
+
+  #read(piece: Buffer): void {
+    try {
+      this.#reader.read(piece, (response) => this.#match(response));
+    } catch (error) {
+      if (!(error instanceof ProtocolError)) throw error;
+      const code = this.#hasResponded ? 'UNAVAILABLE' : 'NOT_MEMCACHED';
+      this.lose(new MemcachedError(code, error.message));
+    }
+  }
+
+  #match(response: Response): void {
+    const due = this.#outstanding.shift();
+    if (!due || response.opcode !== due.request.opcode || response.opaque !== due.opaque) {
+      const what = due ? `one to ${nameOf(due.request.opcode)} with opaque ${due.opaque}` : 'none';
+      const sent = `a response to ${nameOf(response.opcode)} with opaque ${response.opaque}`;
+      if (due) this.#outstanding.unshift(due);
+      throw new ProtocolError(`it sent ${sent}, when ${what} was due`);
+    }
+    this.#hasResponded = true;
+    if (!due.call) this.#events.onTouch(response);
+    else if (!due.call.isSettled) due.call.succeed(response);
+  }
+}

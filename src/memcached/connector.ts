@@ -1,0 +1,144 @@
+import { Connection, type ConnectionEvents } from './connection.ts';
+import { MemcachedError } from './errors.ts';
+import type { Login } from './login.ts';
+import { probe, PROBE_KEY } from './protocol.ts';
+import type { Runtime } from './runtime.ts';
+
+/** How long an attempt may be silent before another one is made beside it. */
+const SECOND_ATTEMPT_MS = 200;
+/** From the start of one attempt to the start of the next, give or take half at random. */
+const PAUSE_MS = 200;
+/** What the pause grows to while nobody asks, or while the login is refused. */
+const MAX_PAUSE_MS = 5000;
+
+const PROBE = probe();
+const SUPERSEDED = new MemcachedError('UNAVAILABLE', 'another attempt takes its place');
+
+interface Attempt {
+  readonly connection: Connection;
+  address: string | undefined;
+}
+
+interface ConnectorEvents {
+  /** A connection is ready: it is connected, logged in, and has had a response about a key. */
+  onReady(connection: Connection, address: string | undefined, addressBefore: string | undefined): void;
+  /** An attempt failed; `isAddressLeft` if the name has another address, not tried since the last success. */
+  onFailed(reason: MemcachedError, isAddressLeft: boolean): void;
+  onTouch: ConnectionEvents['onTouch'];
+  /** A connection that was ready is lost. */
+  onLost(connection: Connection, ...loss: Parameters<ConnectionEvents['onLost']>): void;
+}
+
+/**
+ * Makes connections to one server: when to try, which address, how often. An attempt that is silent may only be slow, so it
+ * has a second for each step. Its packets may also be lost, so another one is made beside it; there are never more than two.
+ */
+export class Connector {
+  readonly #runtime: Runtime;
+  readonly #login: Login;
+  readonly #events: ConnectorEvents;
+  /** Oldest first. */
+  #attempts: Attempt[] = [];
+  #lastAttemptAt = -Infinity;
+  #nextAttemptAt = -Infinity;
+  #pause = PAUSE_MS;
+  #addresses: readonly string[] = [];
+  /** When each address was tried, since the last success. */
+  readonly #triedAt = new Map<string, number>();
+  #servingAddress: string | undefined;
+
+  constructor(runtime: Runtime, login: Login, events: ConnectorEvents) {
+    this.#runtime = runtime;
+    this.#login = login;
+    this.#events = events;
+  }
+
+  isDue(now: number): boolean {
+    return now >= this.#nextAttemptAt;
+  }
+
+  /** Whether an attempt may start at once for somebody who comes while nobody was expected. */
+  isFree(now: number): boolean {
+    return this.#attempts.length === 0 && now >= this.#lastAttemptAt + PAUSE_MS;
+  }
+
+  /** Makes the next attempt due now. */
+  hurry(): void {
+    this.#nextAttemptAt = -Infinity;
+  }
+
+  /** Doubles the pause between attempts, or makes it short again. */
+  setPace(isSlow: boolean): void {
+    this.#pause = isSlow ? Math.min(2 * this.#pause, MAX_PAUSE_MS) : PAUSE_MS;
+  }
+
+  /** Starts an attempt, unless none is due or the newest one may soon succeed. */
+  attemptIfDue(now: number): void {
+    const newest = this.#attempts.at(-1)?.connection;
+    if (!this.isDue(now) || (newest && newest.silentFor(now) < SECOND_ATTEMPT_MS)) return;
+    this.#lastAttemptAt = now;
+    this.#nextAttemptAt = now + Math.min(this.#pause * (0.5 + this.#runtime.random()), MAX_PAUSE_MS);
+    if (this.#attempts.length === 2) this.#attempts.pop()?.connection.lose(SUPERSEDED);
+    void this.#attempt();
+  }
+
+  loseIfSilent(now: number): void {
+    for (const { connection } of [...this.#attempts]) connection.loseIfSilent(now);
+  }
+
+  /** Ends all attempts but the one that made this connection. */
+  stop(except?: Connection): void {
+    for (const { connection } of this.#attempts.splice(0)) if (connection !== except) connection.lose(SUPERSEDED);
+  }
+
+  async #attempt(): Promise<void> {
+    const attempt: Attempt = {
+      address: undefined,
+      connection: new Connection(this.#runtime, (addresses) => (attempt.address = this.#pick(addresses)), {
+        onTouch: (response) => this.#events.onTouch(response),
+        onLost: (...loss) => this.#lose(attempt, ...loss),
+      }),
+    };
+    const { connection } = attempt;
+    this.#attempts.push(attempt);
+    try {
+      await connection.connected;
+      const { operation } = this.#login;
+      if (operation) this.#login.check(await connection.request(operation, ''), this.#runtime.now());
+      // Any response will do. A proxy may answer all else by itself, with no store behind it.
+      this.#login.checkCommand(await connection.request(PROBE, PROBE_KEY), this.#runtime.now());
+    } catch (reason) {
+      connection.lose(reason as MemcachedError);
+    }
+    if (this.#attempts.includes(attempt)) this.#succeed(attempt);
+  }
+
+  #succeed({ connection, address }: Attempt): void {
+    const before = this.#servingAddress;
+    this.#servingAddress = address;
+    this.#triedAt.clear();
+    this.#pause = PAUSE_MS;
+    this.stop(connection);
+    this.#events.onReady(connection, address, before);
+  }
+
+  #lose(attempt: Attempt, ...loss: Parameters<ConnectionEvents['onLost']>): void {
+    if (!this.#attempts.includes(attempt)) return this.#events.onLost(attempt.connection, ...loss);
+    this.#attempts = this.#attempts.filter((other) => other !== attempt);
+    const isNamed = attempt.address !== undefined;
+    this.#events.onFailed(loss[0], isNamed && this.#addresses.some((address) => !this.#triedAt.has(address)));
+  }
+
+  /** The address that served last comes first, then those tried longest ago. Two attempts never try the same. */
+  #pick(addresses: readonly string[]): string {
+    this.#addresses = addresses;
+    const underWay = this.#attempts.map(({ address }) => address);
+    const rank = (address: string): number => {
+      if (underWay.includes(address)) return Infinity;
+      return this.#triedAt.get(address) ?? (address === this.#servingAddress ? -2 : -1);
+    };
+    const [first = ''] = [...addresses].sort((one, other) => rank(one) - rank(other));
+    this.#triedAt.set(first, this.#runtime.now());
+    return first;
+  }
+}

@@ -1,0 +1,26 @@
+/** Why a server cannot be asked, or did not do what it was asked. */
+export type ErrorCode =
+  | 'UNAVAILABLE'
+  | 'WARMING_UP'
+  | 'LOGIN_REFUSED'
+  | 'LOGIN_REQUIRED'
+  | 'LOGIN_UNSUPPORTED'
+  | 'NOT_MEMCACHED'
+  | 'COMMAND_REFUSED';
+
+/** What is wrong with a server. */
+export class MemcachedError extends Error {
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, message: string) {
+    super(message);
+    this.code = code;
+  }
+}
+
+/** No response came within a second, or no connection. */
+export class Silence extends MemcachedError {
+  constructor(what: string) {
+    super('UNAVAILABLE', `no ${what} within a second`);
+  }
+}

@@ -1,0 +1,200 @@
+import memjs from 'memjs';
+
+// Memcached's binary protocol, as far as counting needs it: requests to bytes, bytes to responses. It knows no socket. A
+// request and its response each begin with a header of 24 bytes:
+//
+//   0      1       2           4       5        6       8            12      16    24
+//   magic  opcode  key length  extras  (unused) status  body length  opaque  ...   extras, key, value
+//
+// The server answers the requests of a connection in order, and repeats the opaque of each in its response.
+// See https://github.com/memcached/memcached/blob/master/doc/protocol-binary.txt
+
+const HEADER_LENGTH = 24;
+const OPCODE_AT = 1;
+const KEY_LENGTH_AT = 2;
+const EXTRAS_LENGTH_AT = 4;
+const STATUS_AT = 6;
+const BODY_LENGTH_AT = 8;
+const OPAQUE_AT = 12;
+
+const RESPONSE_MAGIC = 0x81;
+const DELETE = 0x04;
+const INCREMENT = 0x05;
+export const TOUCH = 0x1c;
+const SASL_AUTH = 0x21;
+const NAMES: Readonly<Record<number, string>> = {
+  [DELETE]: 'DELETE',
+  [INCREMENT]: 'INCREMENT',
+  [TOUCH]: 'TOUCH',
+  [SASL_AUTH]: 'SASL_AUTH',
+};
+
+const OK = 0x00;
+const NOT_FOUND = 0x01;
+const AUTH_ERROR = 0x20;
+const UNKNOWN_COMMAND = 0x81;
+
+/** INCREMENT with this expiry never creates a key. */
+const NEVER_CREATE = 0xffffffff;
+const KEY_LENGTH = 32;
+const COUNT_LENGTH = 8;
+/** The longest body of a response, in bytes: a refusal in words. */
+const MAX_BODY_LENGTH = 1024;
+/** How many characters of a server's own words are quoted. */
+const MAX_QUOTE_LENGTH = 100;
+
+/** One request, encoded but for its key and its opaque. */
+export interface Request {
+  readonly opcode: number;
+  readonly bytes: Buffer;
+  /** Where the key goes, unless the bytes already hold it. */
+  readonly keyAt: number | undefined;
+}
+
+/** What a server is asked to do with one key: a request whose response is awaited, and perhaps one whose is not. */
+export interface Operation {
+  readonly request: Request;
+  readonly followUp?: Request;
+}
+
+/** A response whose header and length fit each other. */
+export interface Response {
+  readonly opcode: number;
+  readonly opaque: number;
+  readonly status: number;
+  /** `refused`: with another status than these, or with a value that is no count. */
+  readonly outcome: 'ok' | 'not found' | 'auth error' | 'unknown command' | 'refused';
+  /** What INCREMENT gives: a whole number from 1 to 2^53 - 1. 0 for every other response. */
+  readonly count: number;
+  /** What the server said, if the outcome is neither `ok` nor `not found`: quoted, on one line. */
+  readonly words: string;
+}
+
+/** The server sent what cannot be a response to what it was asked, so nothing that follows can be trusted either. */
+export class ProtocolError extends Error {}
+
+/** A key that no session has, because a digest holds no dots. */
+export const PROBE_KEY = '.'.repeat(KEY_LENGTH);
+
+/** Asks for a count, and creates none. */
+export function probe(): Operation {
+  return { request: incrementRequest(0, NEVER_CREATE) };
+}
+
+/** Creates a count of 1 that lives for `ttl` seconds. */
+export function create(ttl: number): Operation {
+  return { request: incrementRequest(1, ttl) };
+}
+
+/** Adds one to a count that exists, and lets it live for another `ttl` seconds. */
+export function increment(ttl: number): Operation {
+  return {
+    request: incrementRequest(0, NEVER_CREATE),
+    followUp: keyRequest(TOUCH, memjs.Utils.makeExpiration(ttl)),
+  };
+}
+
+/** Deletes a count. */
+export function remove(): Operation {
+  return { request: keyRequest(DELETE, Buffer.alloc(0)) };
+}
+
+/** Logs in by SASL PLAIN (RFC 4616). It has no key of its own: there the mechanism stands. */
+export function login(username: string, password: string): Operation {
+  const bytes = memjs.Utils.makeRequestBuffer(SASL_AUTH, 'PLAIN', '', `\0${username}\0${password}`, 0);
+  return { request: { opcode: SASL_AUTH, bytes, keyAt: undefined } };
+}
+
+function incrementRequest(initial: number, expiry: number): Request {
+  return keyRequest(INCREMENT, memjs.Utils.makeAmountInitialAndExpiration(1, initial, expiry));
+}
+
+/** A request about a key, without a value: the key is the last of its bytes. */
+function keyRequest(opcode: number, extras: Buffer): Request {
+  const bytes = memjs.Utils.makeRequestBuffer(opcode, Buffer.alloc(KEY_LENGTH), extras, '', 0);
+  return { opcode, bytes, keyAt: bytes.length - KEY_LENGTH };
+}
+
+/** Encodes requests as one packet. A key is 32 ASCII characters, an opaque 32 bits without a sign. */
+export function encode(requests: readonly { request: Request; key: string; opaque: number }[]): Buffer {
+  const packet = Buffer.concat(requests.map(({ request }) => request.bytes));
+  let at = 0;
+  for (const { request, key, opaque } of requests) {
+    packet.writeUInt32BE(opaque, at + OPAQUE_AT);
+    if (request.keyAt !== undefined) packet.write(key, at + request.keyAt, 'latin1');
+    at += request.bytes.length;
+  }
+  return packet;
+}
+
+/** The opaque after another. After 32 bits they begin again. */
+export function nextOpaque(opaque: number): number {
+  return (opaque + 1) >>> 0;
+}
+
+/** The name of a command, for the log. */
+export function nameOf(opcode: number): string {
+  return NAMES[opcode] ?? `command 0x${opcode.toString(16)}`;
+}
+
+const NOTHING = Buffer.alloc(0);
+
+/** Reads the responses of one connection, in whatever pieces they arrive. It keeps less than one response. */
+export class ResponseReader {
+  #rest: Buffer = NOTHING;
+
+  /**
+   * Gives each response that is now complete to `onResponse`, in order.
+   *
+   * @throws ProtocolError for what cannot be a response, and whatever `onResponse` throws; nothing more may be read then
+   */
+  read(piece: Buffer, onResponse: (response: Response) => void): void {
+    const bytes = this.#rest.length > 0 ? Buffer.concat([this.#rest, piece]) : piece;
+    let at = 0;
+    while (at < bytes.length) {
+      if (bytes[at] !== RESPONSE_MAGIC) throw new ProtocolError(`it sent ${quote(bytes.subarray(at))}`);
+      if (bytes.length < at + HEADER_LENGTH) break;
+      const end = at + HEADER_LENGTH + bodyLengthOf(bytes, at);
+      if (bytes.length < end) break;
+      onResponse(decode(bytes, at, end));
+      at = end;
+    }
+    // A copy, because a view would keep the whole piece in memory.
+    this.#rest = at < bytes.length ? Buffer.from(bytes.subarray(at)) : NOTHING;
+  }
+}
+
+/** The length of the body of the response that begins at `at`. A count is eight bytes and nothing else. */
+function bodyLengthOf(bytes: Buffer, at: number): number {
+  const length = bytes.readUInt32BE(at + BODY_LENGTH_AT);
+  const isCount = bytes[at + OPCODE_AT] === INCREMENT && bytes.readUInt16BE(at + STATUS_AT) === OK;
+  const isBare = bytes.readUInt16BE(at + KEY_LENGTH_AT) === 0 && bytes[at + EXTRAS_LENGTH_AT] === 0;
+  if (isCount ? length === COUNT_LENGTH && isBare : length <= MAX_BODY_LENGTH) return length;
+  throw new ProtocolError(`it sent a response to ${nameOf(bytes.readUInt8(at + OPCODE_AT))} of ${length} bytes`);
+}
+
+function decode(bytes: Buffer, at: number, end: number): Response {
+  const opcode = bytes.readUInt8(at + OPCODE_AT);
+  const opaque = bytes.readUInt32BE(at + OPAQUE_AT);
+  const status = bytes.readUInt16BE(at + STATUS_AT);
+  const body = at + HEADER_LENGTH;
+  if (status === NOT_FOUND) return { opcode, opaque, status, outcome: 'not found', count: 0, words: '' };
+  if (status !== OK) {
+    const words = `${quote(bytes.subarray(body, end))}, status 0x${status.toString(16)}`;
+    return { opcode, opaque, status, outcome: outcomeOf(status), count: 0, words };
+  }
+  if (opcode !== INCREMENT) return { opcode, opaque, status, outcome: 'ok', count: 0, words: '' };
+  const count = bytes.readUInt32BE(body) * 2 ** 32 + bytes.readUInt32BE(body + 4);
+  if (count > 0 && Number.isSafeInteger(count)) return { opcode, opaque, status, outcome: 'ok', count, words: '' };
+  return { opcode, opaque, status, outcome: 'refused', count: 0, words: `${bytes.readBigUInt64BE(body)} is no count` };
+}
+
+function outcomeOf(status: number): Response['outcome'] {
+  if (status === AUTH_ERROR) return 'auth error';
+  return status === UNKNOWN_COMMAND ? 'unknown command' : 'refused';
+}
+
+/** The beginning of what a server sent, for the log: printable ASCII on one line. */
+function quote(bytes: Buffer): string {
+  return JSON.stringify(bytes.toString('latin1', 0, MAX_QUOTE_LENGTH)).replace(/[^ -~]/g, '?');
+}

@@ -1,0 +1,56 @@
+import dns from 'node:dns';
+import { connect, type Socket } from 'node:net';
+
+/** What a client needs of the world: sockets, names, a clock, chance. A test hands in a simulated one. */
+export interface Runtime {
+  /**
+   * Opens a socket to the server.
+   *
+   * @param pick chooses one of the addresses that the server's name has; it is not called for a host that is an address
+   */
+  connect(pick: (addresses: readonly string[]) => string): Pick<Socket, 'on' | 'write' | 'destroy'>;
+  /** The time in milliseconds, which never goes back. */
+  now(): number;
+  /** A random number, from 0 up to 1. */
+  random(): number;
+  /** Calls back at the end of this turn of the event loop. */
+  endOfTurn(action: () => void): void;
+  /** Calls back after some milliseconds, when all that has arrived by then has been read. Gives what cancels it. */
+  after(milliseconds: number, action: () => void): () => void;
+}
+
+/** The real one, for one server. */
+export function realRuntime(host: string, port: number): Runtime {
+  let lookUp: Promise<dns.LookupAddress[]> | undefined;
+  // A look-up cannot be cancelled, so attempts share the one that is under way.
+  const addressesOf = (name: string): Promise<dns.LookupAddress[]> =>
+    (lookUp ??= dns.promises.lookup(name, { all: true }).finally(() => (lookUp = undefined)));
+  return {
+    connect: (pick) =>
+      connect({
+        host,
+        port,
+        // Node.js would try one address after the other, and give all but the last 250 ms: too little at a distance.
+        autoSelectFamily: false,
+        lookup: (name, _options, callback) =>
+          void addressesOf(name).then(
+            (found) => callback(null, pick(found.map(({ address }) => address))),
+            (error: unknown) => callback(error as NodeJS.ErrnoException, ''),
+          ),
+        noDelay: true,
+        keepAlive: true,
+        keepAliveInitialDelay: 30_000,
+      }),
+    now: () => performance.now(),
+    random: Math.random,
+    endOfTurn: setImmediate,
+    after(milliseconds, action) {
+      let immediate: NodeJS.Immediate | undefined;
+      const timer = setTimeout(() => (immediate = setImmediate(action)), milliseconds);
+      return () => {
+        clearTimeout(timer);
+        clearImmediate(immediate);
+      };
+    },
+  };
+}
