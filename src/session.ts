@@ -51,7 +51,9 @@ export const session = Object.assign(plugin, {
   [Symbol.for('plugin-meta')]: { name: 'hello-n-session', fastify: '5.x' },
 });
 
-async function plugin(app: FastifyInstance, { counters, cookieName = 'sid' }: SessionOptions): Promise<void> {
+async function plugin(app: FastifyInstance, options: SessionOptions): Promise<void> {
+  // JavaScript can leave out what TypeScript demands.
+  const { counters, cookieName = 'sid' } = options as Partial<SessionOptions>;
   if (!counters) throw new TypeError('The session needs counters, such as new MemcachedCounters(servers, 86400)');
   if (!COOKIE_NAME.test(cookieName))
     throw new TypeError(`${JSON.stringify(cookieName)} cannot be the name of a cookie`);

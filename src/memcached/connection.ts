@@ -162,13 +162,13 @@ export class Connection {
   }
 
   #match(response: Response): void {
-    const due = this.#outstanding.shift();
-    if (!due || response.opcode !== due.request.opcode || response.opaque !== due.opaque) {
+    const due = this.#outstanding[0];
+    if (response.opcode !== due?.request.opcode || response.opaque !== due.opaque) {
       const what = due ? `one to ${nameOf(due.request.opcode)} with opaque ${due.opaque}` : 'none';
       const sent = `a response to ${nameOf(response.opcode)} with opaque ${response.opaque}`;
-      if (due) this.#outstanding.unshift(due);
       throw new ProtocolError(`it sent ${sent}, when ${what} was due`);
     }
+    this.#outstanding.shift();
     this.#hasResponded = true;
     if (!due.call) this.#events.onTouch(response);
     else if (!due.call.isSettled) due.call.succeed(response);
