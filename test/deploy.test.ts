@@ -46,6 +46,7 @@ await test("the README's button deploys the repository that app.json names", (t)
     links.map(([, link]) => link),
     [`https://www.heroku.com/deploy?template=${repository}`],
   );
+  t.match(text('README.md'), `\ngit clone ${repository}\n`, 'which is also the one to clone');
   t.end();
 });
 
