@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { test } from 'tap';
 import { blocks, inlineCode, read, root } from './support/docs.ts';
-import { startMemcached, type Memcached } from './support/memcached.ts';
+import { startMemcached } from './support/memcached.ts';
 import { freePort, readLines, start, stop, until } from '../tools/processes.ts';
 import { systemEnvironment } from './support/web.ts';
 
@@ -17,18 +17,19 @@ const README = read('README.md');
 /** The app that the README shows, from what it says to copy and to install, in a folder of its own. */
 class ReadersApp {
   readonly folder = mkdtempSync(join(tmpdir(), 'hello-n-readme-'));
-  readonly #memcached: Memcached;
   readonly #t: Test;
 
-  constructor(t: Test, memcached: Memcached) {
+  constructor(t: Test) {
     this.#t = t;
-    this.#memcached = memcached;
     t.teardown(() => rmSync(this.folder, { recursive: true }));
-    const section = README.slice(README.indexOf('## Take the session with you'));
+    const section = README.slice(README.indexOf('## Take it along'));
     const copied = inlineCode(section.slice(0, section.indexOf('```'))).filter((code) => code.endsWith('.ts'));
     for (const file of copied) cpSync(join(root, 'src', file), join(this.folder, file));
-    const [install = ''] = blocks(section, 'sh');
-    const installed = [...install.matchAll(/(@?[\w/]+)@[\d.]+/g)].map(([, name = '']) => name);
+    const installed = [
+      ...blocks(section, 'sh')
+        .join('')
+        .matchAll(/(@?[\w/]+)@[\d.]+/g),
+    ].map(([, name = '']) => name);
     for (const name of ['fastify', 'typescript', '@types/node', ...installed]) {
       const link = join(this.folder, 'node_modules', name);
       mkdirSync(dirname(link), { recursive: true });
@@ -41,18 +42,21 @@ class ReadersApp {
     writeFileSync(join(this.folder, file), text);
   }
 
-  /** Writes the README's app as it stands there, but for the ports, and for what `change` does to it. */
+  /** Writes the README's app as it stands there, but for its port, and for what `change` does to it. */
   writeApp(file: string, port: number, change = (app: string): string => app): void {
     const [app = ''] = blocks(README, 'ts');
-    this.write(file, change(app).replace('11211', String(this.#memcached.port)).replace('3000', String(port)));
+    this.write(file, change(app).replace('3000', String(port)));
   }
 
+  /** Compiles it as strictly as an app may. */
   compile(options: object): void {
     const compilerOptions = {
-      module: 'nodenext',
       target: 'es2023',
       types: ['node'],
       strict: true,
+      exactOptionalPropertyTypes: true,
+      noUncheckedIndexedAccess: true,
+      verbatimModuleSyntax: true,
       skipLibCheck: true,
       ...options,
     };
@@ -65,11 +69,11 @@ class ReadersApp {
   }
 
   /** Runs it with this Node.js, and gives what it logs. */
-  async run(file: string, port: number): Promise<string[]> {
+  async run(file: string, port: number, settings: Record<string, string> = {}): Promise<string[]> {
     const child = start(process.execPath, [file], {
       cwd: this.folder,
-      // Without tap's NODE_OPTIONS, which would compile TypeScript by themselves.
-      env: { ...systemEnvironment(), NODE_OPTIONS: '', COOKIE_SECRET: 'a secret of at least 32 characters' },
+      // Without tap's NODE_OPTIONS, which would compile TypeScript in the child process.
+      env: { ...systemEnvironment(), NODE_OPTIONS: '', ...settings },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.#t.teardown(() => stop(child, 'SIGKILL'));
@@ -92,14 +96,18 @@ function cookiesOf(response: Response): { cookie: string } {
 
 await test('the session runs in another TypeScript app, as the README tells it', async (t) => {
   const memcached = await startMemcached(t);
-  const app = new ReadersApp(t, memcached);
+  const app = new ReadersApp(t);
   const port = await freePort();
   const url = `http://localhost:${port}`;
   const [cookie = ''] = blocks(read('docs/questions.md'), 'ts');
   const [imports = '', routes = ''] = cookie.split(/\n\n/);
-  app.writeApp('app.ts', port, (text) => `${imports}\n${text.replace(/^app\.register\(session/m, `${routes}$&`)}`);
-  app.compile({ rewriteRelativeImportExtensions: true, outDir: 'dist' });
-  const log = await app.run('dist/app.js', port);
+  app.writeApp('app.ts', port, (text) => {
+    const local = text.replace('localhost:11211', `localhost:${memcached.port}`);
+    return `${imports}\n${local.replace(/^app\.register\(session/m, `${routes}$&`)}`;
+  });
+  app.compile({ module: 'esnext', moduleResolution: 'bundler', allowImportingTsExtensions: true, noEmit: true });
+  app.compile({ module: 'nodenext', rewriteRelativeImportExtensions: true, outDir: 'dist' });
+  const log = await app.run('dist/app.js', port, { COOKIE_SECRET: 'a secret of at least 32 characters' });
 
   const first = await fetch(url);
   t.strictSame(await first.json(), { visits: 1 });
@@ -132,10 +140,11 @@ await test(
   'the session runs in another JavaScript app, as the README tells it',
   { skip: stripsTypes ? false : 'it takes Node.js 22.18 or later' },
   async (t) => {
-    const app = new ReadersApp(t, await startMemcached(t));
+    const memcached = await startMemcached(t);
+    const app = new ReadersApp(t);
     const port = await freePort();
     app.writeApp('app.js', port, (text) => text.replace('logger: true', 'logger: true, trustProxy: true'));
-    await app.run('app.js', port);
+    await app.run('app.js', port, { MEMCACHIER_SERVERS: `localhost:${memcached.port}` });
     const headers = { 'x-forwarded-proto': 'https' };
     const first = await fetch(`http://localhost:${port}`, { headers });
     t.match(first.headers.get('set-cookie'), /^__Host-sid=.*; Secure/);
