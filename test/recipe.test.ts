@@ -23,8 +23,9 @@ class ReadersApp {
     this.#t = t;
     t.teardown(() => rmSync(this.folder, { recursive: true }));
     const section = README.slice(README.indexOf('## Take it along'));
-    const copied = inlineCode(section.slice(0, section.indexOf('```'))).filter((code) => code.endsWith('.ts'));
-    for (const file of copied) cpSync(join(root, 'src', file), join(this.folder, file));
+    const copied = inlineCode(section.slice(0, section.indexOf('```'))).filter((code) => /.(?:\.ts|\/)$/.test(code));
+    for (const path of copied.filter((path) => path !== 'src/'))
+      cpSync(join(root, 'src', path), join(this.folder, path), { recursive: true });
     const installed = [
       ...blocks(section, 'sh')
         .join('')
