@@ -19,7 +19,7 @@ const QUOTED: readonly [file: string, words: string, figure: string][] = [
   ['README.md', '@fastify/session with Redis', measured('@fastify/session, Redis', CPU)],
   ['README.md', 'express-session with Redis', measured('express-session, Redis', CPU)],
   ['README.md', 'PHP with nginx', measured('PHP with nginx', CPU)],
-  ['docs/capacity.md', 'bytes more:', session().bytes],
+  ['docs/capacity.md', 'the digits of the count:', session().bytes],
   ['docs/capacity.md', 'into', chunks(1)],
   ['docs/capacity.md', '25 times', chunks(1)],
   ['docs/capacity.md', '25 times \\S+ is', chunks(25)],
