@@ -53,12 +53,12 @@ const OURS = '../../dist/server.js';
 const FOLDER = join(import.meta.dirname, 'contenders');
 /** V8 sizes its heap by the memory there is. This makes it choose as in the 512 MB of a Standard-1X dyno. */
 const DYNO_HEAP = '--max-heap-size=259';
-/** For all Node.js contenders alike: a dyno's heap, and what the app sets in its code and in its Procfile. */
+/** For all Node.js contenders alike: a dyno's heap, and what the Procfile sets. */
 export const flags = [
   DYNO_HEAP,
-  ...flagsIn(OURS, /setFlagsFromString\('(.+)'\)/g),
-  ...flagsIn('../../Procfile', / (--\S+)/g),
+  ...(readFileSync(join(import.meta.dirname, '../Procfile'), 'utf8').match(/--\S+/g) ?? []),
 ];
+const defaultYoung = flags.filter((flag) => !flag.startsWith('--max-semi-space-size'));
 /** What Node.js adds, and what a new visitor gets. */
 const NOT_COPIED = /^(date|connection|keep-alive|content-length|set-cookie)$/;
 
@@ -66,7 +66,7 @@ const all: readonly Contender[] = [
   { id: 'node-http', name: 'node:http, no session', file: 'node-http.js' },
   { id: 'bare', name: 'bare Fastify, no session', file: 'bare.js' },
   { id: 'hello-n', name: 'hello-n', file: OURS, store: 'memcached' },
-  { id: 'small-heap', name: "hello-n, V8's choice", file: OURS, store: 'memcached', flags: [DYNO_HEAP] },
+  { id: 'small-heap', name: "hello-n, V8's choice", file: OURS, store: 'memcached', flags: defaultYoung },
   { id: 'bare-page', name: 'bare Fastify, the same page', file: 'bare.js', answers: 'page' },
   { id: 'hello-n-page', name: 'hello-n, the page', file: OURS, store: 'memcached', answers: 'page' },
   { id: 'plain-memjs', name: 'Fastify with plain memjs', file: 'plain-memjs.js', store: 'memcached' },
@@ -78,10 +78,6 @@ const all: readonly Contender[] = [
 ];
 /** Those for which everything is installed. */
 export const contenders = all.filter(({ file, store }) => (file ? (store === 'redis' ? redis : true) : php));
-
-function flagsIn(file: string, pattern: RegExp): string[] {
-  return Array.from(readFileSync(join(FOLDER, file), 'utf8').matchAll(pattern), ([, flag = '']) => flag);
-}
 
 export function find(id: string): Contender {
   const found = contenders.find((contender) => contender.id === id);

@@ -32,9 +32,9 @@ the user and system time of the web process per request; for PHP, of nginx and a
 answers ${decimal(plan.warmUp)} requests to warm up, for at most 5 s. Then the contenders take turns, ${plan.rounds} of ${plan.round} s each. The
 routes without a session send the headers and the bytes of hello-n.
 
-All run on the same Node.js with the same flags, \`${flags.join(' ')}\`: the heap that V8 takes
-on a dyno of 512 MB, and what hello-n sets in its code and in its Procfile. Only "V8's choice" is hello-n without the flag of the
-Procfile.
+All run on the same Node.js with \`${flags.join(' ')}\`: the heap that V8 takes on a dyno of 512 MB, and the flags of the
+Procfile. Only "V8's choice" is hello-n with the young generation that V8 takes in such a heap, without the Procfile's
+\`--max-semi-space-size\`.
 
 ${costTable(figures)}
 
