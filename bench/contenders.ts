@@ -5,7 +5,8 @@ import { isDeepStrictEqual } from 'node:util';
 import { startMemcached } from '../tools/memcached.ts';
 import { freePort, listens, start, stop, until } from '../tools/processes.ts';
 import { startPhp } from './contenders/php.ts';
-import { askOnce, askTimes, Visitor } from './load.ts';
+import { Distance } from './distance.ts';
+import { askOnce, closedLoop, Visitor } from './load.ts';
 import { php, redis } from './versions.ts';
 
 export interface Contender {
@@ -33,21 +34,15 @@ interface Store {
   readonly child: ChildProcess;
 }
 
-export interface Stores {
-  readonly memcached: Store;
-  readonly redis: Store;
-}
-
-/** What hello-n answers, and so do the routes without a session. */
-export interface Answers {
-  readonly text: Answer;
-  readonly page: Answer;
-}
+export type Stores = Readonly<Record<'memcached' | 'redis', Store>>;
 
 interface Answer {
   readonly headers: Record<string, string>;
   readonly body: string;
 }
+
+/** What hello-n answers, and so do the routes without a session. */
+export type Answers = Readonly<Record<'text' | 'page', Answer>>;
 
 const OURS = '../../dist/server.js';
 const FOLDER = join(import.meta.dirname, 'contenders');
@@ -97,7 +92,7 @@ async function startNode(contender: Contender, stores: Stores, recorded?: Answer
       ...(store === 'redis' && { REDIS_URL: `redis://127.0.0.1:${stores.redis.port}` }),
       ...(!store && { ANSWER: JSON.stringify(recorded?.[answers]) }),
     },
-    stdio: ['ignore', 'ignore', 'inherit'],
+    stdio: ['ignore', 'ignore', 'inherit', 'pipe'],
   });
   await listens(child, port);
   return { port, children: [child], startTime: performance.now() - began, stop: () => stop(child) };
@@ -126,7 +121,7 @@ export async function recordAnswers(): Promise<Answers> {
   const ours = await startNode(find('hello-n'), stores);
   const record = async (answers: keyof Answers): Promise<Answer> => {
     const visitor = await firstVisitor(ours.port, answers);
-    await askTimes(1233, [visitor]);
+    await closedLoop([visitor], 1233);
     return answerOf(visitor);
   };
   const recorded = { text: await record('text'), page: await record('page') };
@@ -148,4 +143,18 @@ export async function startStores(megabytes = 64) {
   });
   await listens(child, port);
   return { memcached, redis: { port, child }, stop: () => Promise.all([memcached.stop(), stop(child)]) };
+}
+
+/** The same, with each store behind a proxy at a distance. */
+export async function startDistantStores(roundTrip: number) {
+  const { memcached, redis, stop } = await startStores();
+  const proxies = [await Distance.to(memcached.port, roundTrip), await Distance.to(redis.port, roundTrip)] as const;
+  return {
+    memcached: { ...memcached, port: proxies[0].port },
+    redis: { ...redis, port: proxies[1].port },
+    stop() {
+      for (const proxy of proxies) proxy.close();
+      return stop();
+    },
+  };
 }

@@ -6,8 +6,6 @@ export class Distance {
   readonly #server: Server;
   /** What is under way, by where it goes to. All waits equally long, so one queue keeps the order of each direction. */
   readonly #queues = new Map<Socket, { due: number; bytes: Buffer }[]>();
-  /** By how many ms each piece was late. */
-  readonly lateness: number[] = [];
   #isOpen = true;
 
   /** @param roundTrip in milliseconds, half of it each way */
@@ -44,7 +42,6 @@ export class Distance {
   #turn(): void {
     for (const [to, queue] of this.#queues) {
       for (let first = queue[0]; first && first.due <= performance.now(); first = queue[0]) {
-        this.lateness.push(performance.now() - first.due);
         to.write(first.bytes);
         queue.shift();
       }

@@ -7,7 +7,7 @@ import { createConnection, type Socket } from 'node:net';
 const bytes = Buffer.alloc(65_536);
 
 /** One connection, from `open` to `close`, over which one request at a time is sent. */
-export abstract class Asked {
+export abstract class Connection {
   readonly #port: number;
   #socket: Socket | undefined;
   #settle: { resolve(): void; reject(error: Error): void } | undefined;
@@ -66,7 +66,7 @@ export abstract class Asked {
 }
 
 /** A memcached that is asked for nothing. */
-export class Ping extends Asked {
+export class Ping extends Connection {
   protected readonly request = 'mn\r\n';
 
   protected lengthOf(): number {
@@ -75,7 +75,7 @@ export class Ping extends Asked {
 }
 
 /** A visitor with a browser's cookie. */
-export class Visitor extends Asked {
+export class Visitor extends Connection {
   readonly #accept: string;
   cookie: string;
   keepsCookie = true;
@@ -124,10 +124,10 @@ export class Visitor extends Asked {
 }
 
 /** Opens all connections, does something, and closes them. */
-export async function connected<Result>(all: readonly Asked[], act: () => Promise<Result>): Promise<Result> {
-  await Promise.all(all.map((asked) => asked.open()));
+export async function connected<Result>(all: readonly Connection[], act: () => Promise<Result>): Promise<Result> {
+  await Promise.all(all.map((connection) => connection.open()));
   const result = await act();
-  for (const asked of all) asked.close();
+  for (const connection of all) connection.close();
   return result;
 }
 
@@ -138,31 +138,21 @@ export async function newVisitors(number: number, port: number, answers?: 'text'
   return visitors;
 }
 
-export async function askOnce(all: readonly Asked[]): Promise<void> {
-  await connected(all, () => Promise.all(all.map((asked) => asked.ask())));
+export async function askOnce(all: readonly Connection[]): Promise<void> {
+  await connected(all, () => Promise.all(all.map((connection) => connection.ask())));
 }
 
-/** Asks for some seconds, each as soon as it is answered. Gives the latencies in ms. */
-export function askFor(seconds: number, all: readonly Asked[]): Promise<number[]> {
-  return closedLoop(all, Infinity, seconds);
-}
-
-/** Asks so many times in total, each as soon as it is answered, but no longer than some seconds. */
-export async function askTimes(total: number, all: readonly Asked[], seconds = Infinity): Promise<void> {
-  await closedLoop(all, total, seconds);
-}
-
-async function closedLoop(all: readonly Asked[], total: number, seconds: number): Promise<number[]> {
+/** Asks so many times in total, each as soon as it is answered, but no longer than some seconds. Gives latencies in ms. */
+export async function closedLoop(all: readonly Connection[], total: number, seconds = Infinity): Promise<number[]> {
   const latencies: number[] = [];
+  let left = total;
   await connected(all, () => {
     const end = performance.now() + seconds * 1000;
-    let left = total;
-    const loop = async (asked: Asked): Promise<void> => {
-      for (let start = performance.now(); left-- > 0 && start < end;) {
-        await asked.ask();
-        const now = performance.now();
-        latencies.push(now - start);
-        start = now;
+    const loop = async (connection: Connection): Promise<void> => {
+      while (left-- > 0 && performance.now() < end) {
+        const start = performance.now();
+        await connection.ask();
+        latencies.push(performance.now() - start);
       }
     };
     return Promise.all(all.map(loop));
@@ -172,9 +162,9 @@ async function closedLoop(all: readonly Asked[], total: number, seconds: number)
 
 /**
  * Asks at random moments, so many times a second on average, however long the answers take. Gives the latencies in ms
- * since the moments that were drawn. It never sleeps, as timers would be late by up to a millisecond.
+ * since these moments. It never sleeps, as timers would be late by up to a millisecond.
  */
-export async function openLoop(all: readonly Asked[], rate: number, seconds: number): Promise<number[]> {
+export async function openLoop(all: readonly Connection[], rate: number, seconds: number): Promise<number[]> {
   const [idle, waiting, latencies] = [[...all], [] as number[], [] as number[]];
   // Exponential intervals make a Poisson process.
   const interval = (): number => (-Math.log(1 - Math.random()) / rate) * 1000;
@@ -183,10 +173,10 @@ export async function openLoop(all: readonly Asked[], rate: number, seconds: num
   while (next < end || waiting.length > 0 || idle.length < all.length) {
     for (; next < end && next <= performance.now(); next += interval()) waiting.push(next);
     while (waiting.length > 0 && idle.length > 0) {
-      const [moment = 0, asked] = [waiting.shift(), idle.shift() as Asked];
-      void asked.ask().then(() => {
-        latencies.push(performance.now() - moment);
-        idle.push(asked);
+      const [due = 0, connection] = [waiting.shift(), idle.shift() as Connection];
+      void connection.ask().then(() => {
+        latencies.push(performance.now() - due);
+        idle.push(connection);
       });
     }
     await new Promise(setImmediate);

@@ -2,38 +2,43 @@ import type { ChildProcess } from 'node:child_process';
 import {
   find,
   startContender,
+  startDistantStores,
   startStores,
   type Answers,
   type Contender,
   type Running,
   type Stores,
 } from './contenders.ts';
-import { Distance } from './distance.ts';
 import { median, percentile, type Figures } from './figures.ts';
-import { askFor, askOnce, askTimes, connected, newVisitors, openLoop, Ping, Visitor, type Asked } from './load.ts';
+import { askOnce, closedLoop, connected, newVisitors, openLoop, Ping, Visitor, type Connection } from './load.ts';
 import { usage } from './usage.ts';
 
 const CONNECTIONS = 64;
 const AT_ONCE = 200;
 export const PERCENTILES = [50, 90, 99];
+/** Requests a second to contenders with a store at a distance. */
+export const RATE = 400;
 
-export interface Plan {
-  readonly generations: number;
+/** How much is measured. */
+export const FULL = {
+  generations: 8,
   /** How many requests each process answers before it is measured, in at most 5 s. */
-  readonly warmUp: number;
-  readonly rounds: number;
+  warmUp: 40_000,
+  rounds: 4,
   /** How long each takes, in seconds. */
-  readonly round: number;
-  /** The round trips to the store, in ms. Over each, a contender is asked for some seconds, so many times a second. */
-  readonly distances: readonly number[];
-  readonly atDistance: number;
-  readonly rate: number;
+  round: 0.9,
+  /** The round trips to the store, in ms. Over each, a contender is measured for some seconds. */
+  distances: [1, 10],
+  atDistance: 4,
   /** How many processes answer how many greetings to show what they do to the memory. */
-  readonly longRuns: number;
-  readonly greetings: number;
+  longRuns: 3,
+  greetings: 1_000_000,
   /** How many sessions are started in a memcached with 25 MB. */
-  readonly sessions: number;
-}
+  sessions: 300_000,
+};
+export type Plan = Readonly<typeof FULL>;
+const little = { generations: 2, warmUp: 2_000, rounds: 2, distances: [10], atDistance: 1, longRuns: 1 };
+export const QUICK: Plan = { ...FULL, ...little, greetings: 8_000, sessions: 10_000 };
 
 export interface Bench {
   readonly plan: Plan;
@@ -52,12 +57,11 @@ export async function sideBySide(bench: Bench, contenders: readonly Contender[])
     for (const contender of contenders) {
       say(`starting ${contender.name}`);
       const running = await startContender(contender, stores, answers);
-      figures.add(contender.id, {
-        start: running.startTime,
-        ...(counts(contender) && (await loseCounts(running.port))),
-      });
+      figures.add(contender.id, { start: running.startTime });
+      // Of others, the answers cannot be compared with how often they were asked.
+      if (contender.store && !contender.answers) figures.add(contender.id, await loseCounts(running.port));
       const visitors = await newVisitors(CONNECTIONS, running.port, contender.answers);
-      await askTimes(plan.warmUp, visitors, 5);
+      await closedLoop(visitors, plan.warmUp, 5);
       samples.push(new Sample(contender, running, visitors, stores));
     }
     for (let round = 1; round <= plan.rounds; round++) {
@@ -74,11 +78,6 @@ export async function sideBySide(bench: Bench, contenders: readonly Contender[])
     }
     await stores.stop();
   }
-}
-
-/** Whether its answers can be compared with how often it was asked. */
-function counts({ store, answers }: Contender): boolean {
-  return Boolean(store && !answers);
 }
 
 /** A process of a contender while it is measured. */
@@ -102,12 +101,12 @@ class Sample {
   async measure(seconds: number): Promise<void> {
     const now = () => [usage(this.running.children).cpu, usage(this.#store).cpu, performance.now() / 1000] as const;
     const [cpu, storeCpu, time] = now();
-    this.#together = this.#together.concat(await askFor(seconds, this.#visitors));
+    this.#together = this.#together.concat(await closedLoop(this.#visitors, Infinity, seconds));
     const [cpuAfter, storeCpuAfter, timeAfter] = now();
     this.#total.cpu += cpuAfter - cpu;
     this.#total.storeCpu += storeCpuAfter - storeCpu;
     this.#total.time += timeAfter - time;
-    this.#alone = this.#alone.concat(await askFor(seconds / 4, this.#visitors.slice(0, 1)));
+    this.#alone = this.#alone.concat(await closedLoop(this.#visitors.slice(0, 1), Infinity, seconds / 4));
   }
 
   /** CPU times are in microseconds a request, latencies in milliseconds. */
@@ -143,36 +142,23 @@ export async function atDistance(
 ): Promise<void> {
   for (let generation = 1; generation <= plan.generations; generation++) {
     for (const roundTrip of plan.distances) {
-      const measure = async (id: string, all: readonly Asked[]): Promise<void> => {
+      const measure = async (id: string, all: readonly Connection[]): Promise<void> => {
         progress(`generation ${generation} of ${plan.generations}, the store ${roundTrip} ms away: ${id}`);
-        for (const proxy of proxies) proxy.lateness.length = 0;
-        const latencies = await openLoop(all, plan.rate, plan.atDistance);
+        const latencies = await openLoop(all, RATE, plan.atDistance);
         const beyond = latencies.map((latency) => latency - roundTrip);
         figures.add(id, percentiles(`${roundTrip} ms, `, beyond));
-        late = late.concat(...proxies.map(({ lateness }) => lateness));
       };
-      let late: number[] = [];
-      const near = await startStores();
-      const proxies = [
-        await Distance.to(near.memcached.port, roundTrip),
-        await Distance.to(near.redis.port, roundTrip),
-      ] as const;
-      const far = {
-        memcached: { ...near.memcached, port: proxies[0].port },
-        redis: { ...near.redis, port: proxies[1].port },
-      };
-      const pings = Array.from({ length: CONNECTIONS }, () => new Ping(far.memcached.port));
+      const stores = await startDistantStores(roundTrip);
+      const pings = Array.from({ length: CONNECTIONS }, () => new Ping(stores.memcached.port));
       await connected(pings, () => measure('ping', pings));
       for (const contender of contenders) {
-        const { port, stop } = await startContender(contender, far, answers);
+        const { port, stop } = await startContender(contender, stores, answers);
         const visitors = await newVisitors(CONNECTIONS, port);
-        await askTimes(plan.warmUp / 4, visitors, 5);
+        await closedLoop(visitors, plan.warmUp / 4, 5);
         await connected(visitors, () => measure(contender.id, visitors));
         await stop();
       }
-      figures.add('proxy', percentiles(`${roundTrip} ms, `, late));
-      for (const proxy of proxies) proxy.close();
-      await near.stop();
+      await stores.stop();
     }
   }
 }
@@ -180,7 +166,6 @@ export async function atDistance(
 /** Measures what many greetings do to the memory, in MB, beside a bare route, and whether they all have been counted. */
 export async function overMany({ plan, answers, figures, progress }: Bench): Promise<void> {
   for (let run = 1; run <= plan.longRuns; run++) {
-    const end = new Map<string, number>();
     for (const id of ['bare', 'hello-n']) {
       const stores = await startStores();
       const { port, children, stop } = await startContender(find(id), stores, answers);
@@ -188,24 +173,22 @@ export async function overMany({ plan, answers, figures, progress }: Bench): Pro
       const quarters: number[] = [];
       for (const quarter of [1, 2, 3, 4]) {
         progress(`${plan.greetings} greetings, run ${run} of ${plan.longRuns}, quarter ${quarter}: ${id}`);
-        const memory: number[] = [];
-        const sampling = setInterval(() => memory.push(usage(children).memory), 200);
-        await askTimes(plan.greetings / 4, visitors);
-        clearInterval(sampling);
-        quarters.push(median([...memory, usage(children).memory]));
+        quarters.push(await memoryDuring(children, () => closedLoop(visitors, plan.greetings / 4)));
       }
-      const [, half = 0, , full = 0] = quarters;
-      end.set(id, full);
-      figures.add(id, {
-        half,
-        full,
-        gained: full - half,
-        aboveBare: full - (end.get('bare') ?? 0),
-        miscounted: sum(visitors.map(({ asked, count }) => Math.abs(asked - count))),
-      });
+      const [, half = NaN, , full = NaN] = quarters;
+      figures.add(id, { half, full, miscounted: sum(visitors.map(({ asked, count }) => Math.abs(asked - count))) });
       await Promise.all([stop(), stores.stop()]);
     }
   }
+}
+
+/** The median of the memory that processes take while something is done, in MB. */
+async function memoryDuring(children: readonly ChildProcess[], act: () => Promise<unknown>): Promise<number> {
+  const samples: number[] = [];
+  const sampling = setInterval(() => samples.push(usage(children).memory), 200);
+  await act();
+  clearInterval(sampling);
+  return median([...samples, usage(children).memory]);
 }
 
 /** Measures how many sessions a memcached with 25 MB holds, and the bytes that each takes. */
@@ -215,7 +198,7 @@ export async function fill({ plan, answers, figures, progress }: Bench): Promise
   const { port, stop } = await startContender(find('hello-n'), stores, answers);
   const strangers = Array.from({ length: CONNECTIONS }, () => new Visitor(port));
   for (const stranger of strangers) stranger.keepsCookie = false;
-  await askTimes(plan.sessions, strangers);
+  await closedLoop(strangers, plan.sessions);
   const stats = await stores.memcached.stats();
   const [items = 0, bytes = 0] = ['curr_items', 'bytes'].map((name) => Number(stats.get(name)));
   figures.add('hello-n', { bytes: bytes / items, ...(stats.get('evictions') !== '0' && { sessions: items }) });

@@ -3,15 +3,11 @@ import { readFileSync, readdirSync } from 'node:fs';
 
 const [ticksPerSecond, bytesPerPage] = ['CLK_TCK', 'PAGESIZE'].map((name) => Number(execFileSync('getconf', [name])));
 
-export interface Usage {
-  /** User and system time so far, in seconds. */
-  readonly cpu: number;
-  /** Resident memory, in MB of 1,000,000 bytes. */
-  readonly memory: number;
-}
-
-/** What the process groups of these children use, by proc(5): nginx and php-fpm have several processes each. */
-export function usage(children: readonly ChildProcess[]): Usage {
+/**
+ * What the process groups of these children use, by proc(5): nginx and php-fpm have several processes each. Gives the user
+ * and system time so far, in seconds, and the resident memory, in MB of 1,000,000 bytes.
+ */
+export function usage(children: readonly ChildProcess[]): { cpu: number; memory: number } {
   const groups = new Set(children.map(({ pid }) => String(pid)));
   const total = { cpu: 0, memory: 0 };
   for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {

@@ -11,9 +11,9 @@ export const php =
   /^memcached$/m.test(output(fpm, '-m')) && nginx ? `${versionOf('PHP', fpm, '-v')}, ${nginx}` : undefined;
 export const redis = versionOf('Redis', 'redis-server', '--version');
 
-/** All that takes part. */
+/** All that takes part beside Node.js. */
 export function versions(): string {
-  const programs = [`Node.js ${process.versions.node}`, versionOf('memcached', 'memcached', '-V'), redis, php];
+  const programs = [versionOf('memcached', 'memcached', '-V'), redis, php];
   const packages = ['../package.json', 'package.json'].flatMap((file) => {
     const text = readFileSync(new URL(file, import.meta.url), 'utf8');
     const { dependencies } = JSON.parse(text) as { dependencies: Record<string, string> };
