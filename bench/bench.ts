@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { contenders, find, recordAnswers } from './contenders.ts';
 import { Figures } from './figures.ts';
-import { atDistance, fill, FULL, overMany, QUICK, sideBySide } from './measures.ts';
+import { holdSessions } from './flat.ts';
+import { atDistance, FULL, overMany, QUICK, sideBySide } from './measures.ts';
 import { costTable, report } from './report.ts';
 
 const DISTANT = ['hello-n', 'plain-memjs', 'fastify-session-redis'];
@@ -30,13 +31,13 @@ if (options.only) {
     contenders.filter(({ id }) => distant.includes(id)),
   );
   await overMany(bench);
-  await fill(bench);
+  await holdSessions(bench);
   const text = report(figures, plan);
   console.log(`\n${text}`);
   if (!options.quick) writeFileSync(join(import.meta.dirname, 'results.md'), text);
 }
-// A count lost is a fault; a mark missed is not.
-const faults = ['lost', 'repeated', 'miscounted'];
+// A count lost or a descriptor left is a fault; a mark missed is not.
+const faults = ['lost', 'repeated', 'miscounted', 'descriptors', 'wrong'];
 process.exit(faults.some((fault) => figures.of('hello-n', fault).some((count) => count !== 0)) ? 1 : 0);
 
 function progress(what: string): void {

@@ -146,8 +146,8 @@ export async function startStores(megabytes = 64) {
 }
 
 /** The same, with each store behind a proxy at a distance. */
-export async function startDistantStores(roundTrip: number) {
-  const { memcached, redis, stop } = await startStores();
+export async function startDistantStores(roundTrip: number, megabytes?: number) {
+  const { memcached, redis, stop } = await startStores(megabytes);
   const proxies = [await Distance.to(memcached.port, roundTrip), await Distance.to(redis.port, roundTrip)] as const;
   return {
     memcached: { ...memcached, port: proxies[0].port },

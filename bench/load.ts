@@ -78,7 +78,6 @@ export class Ping extends Connection {
 export class Visitor extends Connection {
   readonly #accept: string;
   cookie: string;
-  keepsCookie = true;
   asked = 0;
   failed = 0;
 
@@ -104,7 +103,7 @@ export class Visitor extends Connection {
     this.asked++;
     await super.ask();
     if (!this.start.startsWith('HTTP/1.1 200 ')) this.failed++;
-    if (!this.cookie && this.keepsCookie) this.cookie = /^set-cookie: ([^;\r]+)/im.exec(this.answer)?.[1] ?? '';
+    if (!this.cookie) this.cookie = /^set-cookie: ([^;\r]+)/im.exec(this.answer)?.[1] ?? '';
   }
 
   /** The number in the last answer. */

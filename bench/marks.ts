@@ -28,6 +28,13 @@ export function marks(figures: Figures, distances: readonly number[]): string[][
     none('difference of the greetings sent and the sum of all counts', ours('miscounted')),
     atMost(60, 'memory above bare Fastify, MB', String(memory('full') - memory('full', 'bare'))),
     atMost(8, 'memory gained over the second half of the greetings, MB', String(memory('full') - memory('half'))),
+    atMost(
+      1.1,
+      'memory after all sessions, relative to a tenth of them',
+      (memory('late') / memory('early')).toFixed(2),
+    ),
+    none('descriptors left after all sessions', ours('descriptors')),
+    none('requests of these sessions that went wrong', ours('wrong')),
   ];
 }
 

@@ -33,7 +33,7 @@ export const FULL = {
   /** How many processes answer how many greetings to show what they do to the memory. */
   longRuns: 3,
   greetings: 1_000_000,
-  /** How many sessions are started in a memcached with 25 MB. */
+  /** How many sessions are started in one process with 25 MB of memcached, to show what they leave behind. */
   sessions: 300_000,
 };
 export type Plan = Readonly<typeof FULL>;
@@ -183,26 +183,12 @@ export async function overMany({ plan, answers, figures, progress }: Bench): Pro
 }
 
 /** The median of the memory that processes take while something is done, in MB. */
-async function memoryDuring(children: readonly ChildProcess[], act: () => Promise<unknown>): Promise<number> {
+export async function memoryDuring(children: readonly ChildProcess[], act: () => Promise<unknown>): Promise<number> {
   const samples: number[] = [];
   const sampling = setInterval(() => samples.push(usage(children).memory), 200);
   await act();
   clearInterval(sampling);
   return median([...samples, usage(children).memory]);
-}
-
-/** Measures how many sessions a memcached with 25 MB holds, and the bytes that each takes. */
-export async function fill({ plan, answers, figures, progress }: Bench): Promise<void> {
-  progress(`${plan.sessions} sessions in 25 MB`);
-  const stores = await startStores(25);
-  const { port, stop } = await startContender(find('hello-n'), stores, answers);
-  const strangers = Array.from({ length: CONNECTIONS }, () => new Visitor(port));
-  for (const stranger of strangers) stranger.keepsCookie = false;
-  await closedLoop(strangers, plan.sessions);
-  const stats = await stores.memcached.stats();
-  const [items = 0, bytes = 0] = ['curr_items', 'bytes'].map((name) => Number(stats.get(name)));
-  figures.add('hello-n', { bytes: bytes / items, ...(stats.get('evictions') !== '0' && { sessions: items }) });
-  await Promise.all([stop(), stores.stop()]);
 }
 
 function percentiles(prefix: string, values: readonly number[]): Record<string, number> {

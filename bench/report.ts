@@ -67,11 +67,23 @@ anew: ${plan.longRuns}.
 ${columns(figures, ['bare', 'hello-n'], { 'second quarter': 'half', 'last quarter': 'full' })}
 
 hello-n listens ${ours('start')} ms after its start. A session takes ${ours('bytes')} bytes in memcached${fitting(ours('sessions'))}.
+
+## Flat cost
+
+One process of hello-n and ${decimal(plan.sessions)} sessions, with the store 10 ms away. Most visitors come over connections that are kept,
+some over a fresh one each, and some ask for pages that they read late. Resident memory is ${ours('early')} MB within the second tenth
+of the sessions and ${ours('late')} MB within the last. The event loop is delayed by ${delays(figures)}.
+Descriptors left open when all visitors have gone: ${ours('descriptors')}.
 `;
 }
 
 function fitting(sessions: string): string {
   return sessions && `, and a stock memcached with 25 MB holds ${sessions} of them`;
+}
+
+function delays(figures: Figures): string {
+  const [median, most, longest] = ['50th', '99th', 'longest'].map((figure) => figures.show('event loop', figure));
+  return `${median} ms (median), ${most} ms (99th percentile) and ${longest} ms (longest)`;
 }
 
 function conditions(): string {
