@@ -1,8 +1,9 @@
 import { spawnSync } from 'node:child_process';
 import { readFileSync, readdirSync } from 'node:fs';
+import { delimiter } from 'node:path';
 
 /** Debian keeps nginx and php-fpm where only root looks. */
-export const env = { PATH: `${process.env.PATH}:/usr/sbin` };
+export const env = { PATH: [process.env.PATH, '/usr/sbin'].join(delimiter) };
 
 export const fpm = readdirSync('/usr/sbin').find((name) => name.startsWith('php-fpm')) ?? 'php-fpm';
 const nginx = versionOf('nginx', 'nginx', '-v');
