@@ -36,8 +36,8 @@ if (options.only) {
   console.log(`\n${text}`);
   if (!options.quick) writeFileSync(join(import.meta.dirname, 'results.md'), text);
 }
-// A count lost or a descriptor left is a fault; a mark missed is not.
-const faults = ['lost', 'repeated', 'miscounted', 'descriptors', 'wrong'];
+// A count lost or a descriptor left is a fault. A mark missed is not, nor a 503 on a machine too busy for the store.
+const faults = ['lost', 'repeated', 'miscounted', 'descriptors'];
 process.exit(faults.some((fault) => figures.of('hello-n', fault).some((count) => count !== 0)) ? 1 : 0);
 
 function progress(what: string): void {

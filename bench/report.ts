@@ -54,8 +54,8 @@ ${plan.distances.map((roundTrip) => distance(figures, roundTrip)).join('\n\n')}
 
 ## Counts lost
 
-One session, 200 requests at once. A count is lost if it is missing from the next greeting. A number that two visitors see is
-a number repeated.
+200 requests at once in one session. The greeting after them shows how many counts were lost. A number that two requests got
+is a number repeated.
 
 ${columns(figures, IDS, { 'counts lost': 'lost', 'numbers repeated': 'repeated' })}
 
