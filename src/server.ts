@@ -1,14 +1,9 @@
 import type { AddressInfo } from 'node:net';
-import { setFlagsFromString } from 'node:v8';
 import { buildApp } from './app.ts';
 import { readConfig, type Config, type ConfigError } from './config.ts';
 import { MemcachedCounters } from './counters/memcached.ts';
 import { MemoryCounters } from './counters/memory.ts';
 import { stopListening } from './drain.ts';
-
-// Else V8 may, once many requests have waited for the store together, take all later ones for long-lived. Such a process
-// spends up to twice the CPU time on each greeting.
-setFlagsFromString('--no-allocation-site-pretenuring');
 
 /** When a stop that hangs is given up, in milliseconds: after the last connection must be closed. */
 const GIVE_UP = 6000;
