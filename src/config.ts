@@ -1,14 +1,16 @@
+// The environment: read once, into a `Config` that is valid, or every complaint about it at once.
+
 import type { MemcachedServer } from './memcached/client.ts';
 
-/** What the environment asks for. A `Config` that exists is valid. */
+/** What the environment asks for. */
 export interface Config {
   readonly port: number;
-  /** Undefined means every address, IPv6 as well where the machine has it. */
+  /** Undefined means every address, IPv6 as well if the machine has it. */
   readonly host: string | undefined;
   readonly onHeroku: boolean;
   /** The dyno's name; `local` off Heroku. */
   readonly dyno: string;
-  /** Undefined means that the counts live in this process's memory. */
+  /** Undefined if the counts live in this process's memory. */
   readonly memcached: readonly MemcachedServer[] | undefined;
   /** How long a session lives after its last greeting, in seconds. */
   readonly sessionTtl: number;
@@ -16,14 +18,17 @@ export interface Config {
   readonly logLevel: string;
 }
 
-/** The message holds every complaint about the environment, one line for each variable. */
+/** Its message is every complaint about the environment, one line for each variable. */
 export class ConfigError extends Error {}
 
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 const PROVIDERS = ['MEMCACHIER', 'MEMCACHEDCLOUD', 'MEMCACHE'];
-const SERVER = /^(?:\[([\da-f:.]+)\]|([\w.-]+))(?::(\d+))?$/i;
+/** Such as the carriage return that ends a line of a file from Windows. */
+const CONTROL = /\p{Cc}/u;
+/** `[IPv6]` or a name or an IPv4 address, with or without a port, perhaps between spaces. */
+const SERVER = /^ *(?:\[([\da-f:.]+)\]|([\w.-]+))(?::(\d+))? *$/i;
 
-/** The prefix of the first provider set in the environment: a set counts if one of its three variables is there. */
+/** The first provider that is set in the environment, by any of its three variables. */
 export function providerIn(env: NodeJS.ProcessEnv): string | undefined {
   return PROVIDERS.find((name) => env[`${name}_SERVERS`] || env[`${name}_USERNAME`] || env[`${name}_PASSWORD`]);
 }
@@ -38,7 +43,10 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   const onHeroku = Boolean(env.DYNO);
   const config = {
     port: integer('PORT', 3000, 0, 65_535, 'a port'),
-    host: env.HOST || (onHeroku ? undefined : 'localhost'),
+    host:
+      text('HOST', onHeroku ? '' : 'localhost', 'a host name or an address', (value) =>
+        /^[^\s\p{Cc}]*$/u.test(value),
+      ) || undefined,
     onHeroku,
     dyno: text('DYNO', 'local', "a dyno's name, such as web.1", (value) => /^[\x21-\x7e]+$/.test(value)),
     memcached: memcached(),
@@ -66,32 +74,40 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     const provider = providerIn(env);
     if (provider) return servers(provider);
     const without =
-      'MEMCACHIER_SERVERS is not set; on Heroku the dynos need a Memcached to share. Add one with ' +
-      '"heroku addons:create memcachier:dev", or set COUNTERS=memory to see what goes wrong without';
+      'MEMCACHIER_SERVERS is not set; on Heroku the dynos have to share a Memcached. Add one with ' +
+      '"heroku addons:create memcachier:dev", or set COUNTERS=memory to see the bug that it fixes';
     if (onHeroku) complaints.push(without);
     return undefined;
   }
 
   function servers(provider: string): MemcachedServer[] {
-    const [list, user, pass] = [`${provider}_SERVERS`, `${provider}_USERNAME`, `${provider}_PASSWORD`] as const;
-    const [username, password] = [env[user] || undefined, env[pass] || undefined];
-    if (username && !password) complaints.push(`${pass} is not set, but ${user} is; a login needs both`);
-    if (password && !username) complaints.push(`${user} is not set, but ${pass} is; a login needs both`);
-    return addresses(list).map((address) => ({ ...address, username, password }));
+    const [user, pass] = [`${provider}_USERNAME`, `${provider}_PASSWORD`];
+    const [username, password] = [login(user, pass), login(pass, user)];
+    return addresses(`${provider}_SERVERS`).map((address) => ({ ...address, username, password }));
+  }
+
+  /** Half of a login. No complaint shows it. */
+  function login(name: string, other: string): string | undefined {
+    const value = env[name] || undefined;
+    if (!value && env[other]) complaints.push(`${name} is not set, but ${other} is; a login needs both`);
+    if (value && CONTROL.test(value)) {
+      complaints.push(`${name} contains a control character, perhaps a carriage return at its end; it must not`);
+    }
+    return value;
   }
 
   function addresses(name: string): Pick<MemcachedServer, 'host' | 'port'>[] {
     const list = env[name];
     if (!list) {
-      complaints.push(`${name} is not set, but a login for it is; it must be host or host:port`);
+      complaints.push(`${name} is not set, but its login is; it must be host or host:port`);
       return [];
     }
     const parsed = list.split(',').map((address) => {
-      const [, ipv6 = '', host = ipv6, port = '11211'] = SERVER.exec(address.trim()) ?? [];
-      return { host, port: +port };
+      const [, ipv6, name, port = '11211'] = SERVER.exec(address) ?? [];
+      return { host: ipv6 ?? name ?? '', port: Number(port) };
     });
     if (parsed.every(({ host, port }) => host && port > 0 && port <= 65_535)) return parsed;
-    // What stands before an @ is usually a password.
+    // What comes before an @ is usually a password.
     const is = list.includes('@') ? 'contains an @' : `is ${JSON.stringify(list)}`;
     complaints.push(`${name} ${is}; it must be host or host:port, several separated by commas`);
     return [];
