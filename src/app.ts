@@ -1,57 +1,50 @@
+// The app: Fastify with its plugins, what / answers to GET, HEAD and POST, and what errors look like.
+
 import fastify, { LogController, type FastifyError, type FastifyReply, type FastifyRequest } from 'fastify';
 import type { Config } from './config.ts';
 import { CountersUnavailable, type Counters } from './counters/counters.ts';
-import { drainOnClose } from './drain.ts';
 import { gate, sendLine, TEXT } from './gate.ts';
+import type { LogStream } from './log.ts';
 import { preparePage } from './page.ts';
 import { session } from './session.ts';
 
 const HTML = 'text/html; charset=utf-8';
 
-/** Where log lines go when a person reads them: each is a JSON object, as on standard output. */
-export interface Terminal {
-  write(line: string): void;
-}
-
 /**
- * Builds the app, to listen or to be asked by `inject`. It opens the counters, and closes them with itself.
+ * Builds the app, to listen or to be tested by `inject`. It opens the counters, and closes them when it closes.
  *
- * @param terminal takes the log instead of standard output
+ * @param terminal takes the log in place of standard output, for a person to read
  */
-export function buildApp(config: Config, counters: Counters, terminal?: Terminal) {
+export function buildApp(config: Config, counters: Counters, terminal?: LogStream) {
   const { onHeroku, dyno, memcached, logLevel } = config;
   const isDebugging = ['debug', 'trace'].includes(logLevel);
-  const hasAnswered = gate(config);
+  const atGate = gate(config);
   const page = preparePage({ dyno, store: memcached ? 'memcached' : 'memory', onHeroku });
   const app = fastify({
     logger: { level: logLevel, ...(terminal && { stream: terminal }) },
-    // Heroku's router logs each request, with its dyno. A person wants to see what changes.
+    // Heroku's router logs each request with its dyno, and a person wants to see only what changes.
     logController: new LogController({ disableRequestLogging: !isDebugging && (onHeroku || terminal !== undefined) }),
-    // For request.protocol. Nothing uses what other forwarding headers say.
+    // For request.protocol. Nothing here uses the other forwarding headers.
     trustProxy: onHeroku,
-    // Heroku's router reuses a connection for up to 90 s; whoever closes it first loses the request on its way.
+    // Heroku's router reuses a connection for up to 90 s. If this side closed it first, a request on its way would be lost.
     keepAliveTimeout: 95_000,
-    // How long the headers, and the whole of a request, may take to arrive. Node.js looks every 5 s for what is late,
-    // and swaps the two if the first is longer. A request here is a few hundred bytes.
+    // How long the headers and the whole of a request may take to arrive: a request here is a few hundred bytes. Node.js
+    // looks for late ones every 5 s, and swaps the two timeouts if the first is longer.
     http: { headersTimeout: 10_000, connectionsCheckingInterval: 5000 },
     requestTimeout: 10_000,
-    // HEAD would run the handler of GET, which counts.
+    // Else HEAD would run the handler of GET, which counts.
     exposeHeadRoutes: false,
-    return503OnClosing: false,
-    // For a malformed path Fastify runs no hook, not even the one that tells the client of a close.
-    frameworkErrors: (_error, request, reply) => void hasAnswered(request, reply.header('connection', 'close')),
+    // A malformed path. Fastify runs no hook for it, so the shutdown cannot add this header.
+    frameworkErrors: (_error, request, reply) => atGate(request, reply.header('connection', 'close')),
   });
 
-  drainOnClose(app);
-  app.addHook('onRequest', (request, reply, done) => {
-    if (!hasAnswered(request, reply)) done();
-  });
+  app.addHook('onRequest', atGate);
   app.register(session, { counters });
 
   app.get('/', async (request, reply) => {
-    // Structured like "prefetch;prerender". A browser asks again when the visitor really comes.
+    // Such as "prefetch;prerender". Refused, a browser asks again when the visitor opens the page.
     if (request.headers['sec-purpose']?.toString().startsWith('prefetch')) {
-      return sendLine(reply, 503, 'A greeting counts only when the visitor really comes');
+      return sendLine(reply, 503, 'A prefetch is not counted; the visit itself is');
     }
     const count = await request.session.increment();
     if (!wantsPage(request)) return `Hello #${count}\n`;
@@ -67,7 +60,7 @@ export function buildApp(config: Config, counters: Counters, terminal?: Terminal
 
   app.post('/', { bodyLimit: 1024, onRequest: takeAnyBody }, async (request, reply) => {
     if (request.headers['sec-fetch-site'] === 'cross-site') {
-      return sendLine(reply, 403, 'A session can be ended from its own page only');
+      return sendLine(reply, 403, 'A session can be ended only from its own page');
     }
     await request.session.end();
     return reply.redirect('/', 303);
@@ -76,18 +69,22 @@ export function buildApp(config: Config, counters: Counters, terminal?: Terminal
   app.setErrorHandler((error: FastifyError, request, reply) => {
     if (error instanceof CountersUnavailable) {
       reply.header('retry-after', '1');
-      if (!wantsPage(request)) return sendLine(reply, 503, error.message);
-      return reply.code(503).header('refresh', '2').type(HTML).send(page.waiting(error.code));
+      const line = request.method === 'POST' ? `${error.message}; nothing was ended` : error.message;
+      if (!wantsPage(request)) return sendLine(reply, 503, line);
+      return reply.code(503).header('refresh', '2').type(HTML).send(page.waiting(error.trouble));
     }
     const { statusCode = 500, message } = error;
     if (statusCode < 500) return sendLine(reply, statusCode, message);
     request.log.error(error, `${request.method} ${String(request.routeOptions.url)} failed`);
-    return sendLine(reply, 500, 'Something went wrong here; it is in the log');
+    return sendLine(reply, 500, 'Something went wrong; the log says what');
   });
   return app;
 }
 
-/** Fastify reads only bodies of types that it knows, and text is one; the body is ignored. */
+/**
+ * Declares any body to be text, since Fastify refuses bodies whose type it does not know. Setting `request.headers` does not
+ * replace the headers: Fastify merges what is set into those that came.
+ */
 function takeAnyBody(request: FastifyRequest, _reply: FastifyReply, done: () => void): void {
   request.headers = { 'content-type': 'text/plain' };
   done();

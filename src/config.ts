@@ -23,8 +23,6 @@ export class ConfigError extends Error {}
 
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 const PROVIDERS = ['MEMCACHIER', 'MEMCACHEDCLOUD', 'MEMCACHE'];
-/** Such as the carriage return that ends a line of a file from Windows. */
-const CONTROL = /\p{Cc}/u;
 /** `[IPv6]` or a name or an IPv4 address, with or without a port, perhaps between spaces. */
 const SERVER = /^ *(?:\[([\da-f:.]+)\]|([\w.-]+))(?::(\d+))? *$/i;
 
@@ -43,12 +41,9 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   const onHeroku = Boolean(env.DYNO);
   const config = {
     port: integer('PORT', 3000, 0, 65_535, 'a port'),
-    host:
-      text('HOST', onHeroku ? '' : 'localhost', 'a host name or an address', (value) =>
-        /^[^\s\p{Cc}]*$/u.test(value),
-      ) || undefined,
+    host: text('HOST', onHeroku ? '' : 'localhost', 'a host name or an address', isVisible) || undefined,
     onHeroku,
-    dyno: text('DYNO', 'local', "a dyno's name, such as web.1", (value) => /^[\x21-\x7e]+$/.test(value)),
+    dyno: text('DYNO', 'local', "a dyno's name, such as web.1", isVisible),
     memcached: memcached(),
     // memcached's clock ticks once a second, and it reads more than 30 days as a date.
     sessionTtl: integer('SESSION_TTL', 86_400, 2, 2_592_000, 'a number of seconds'),
@@ -73,10 +68,11 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     if (text('COUNTERS', '', 'memory, or not set', isMemory) === 'memory') return undefined;
     const provider = providerIn(env);
     if (provider) return servers(provider);
-    const without =
+    if (!onHeroku) return undefined;
+    complaints.push(
       'MEMCACHIER_SERVERS is not set; on Heroku the dynos have to share a Memcached. Add one with ' +
-      '"heroku addons:create memcachier:dev", or set COUNTERS=memory to see the bug that it fixes';
-    if (onHeroku) complaints.push(without);
+        '"heroku addons:create memcachier:dev", or set COUNTERS=memory to see the bug that it fixes',
+    );
     return undefined;
   }
 
@@ -86,13 +82,12 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     return addresses(`${provider}_SERVERS`).map((address) => ({ ...address, username, password }));
   }
 
-  /** Half of a login. No complaint shows it. */
+  /** A username or a password. No complaint shows it. */
   function login(name: string, other: string): string | undefined {
     const value = env[name] || undefined;
     if (!value && env[other]) complaints.push(`${name} is not set, but ${other} is; a login needs both`);
-    if (value && CONTROL.test(value)) {
-      complaints.push(`${name} contains a control character, perhaps a carriage return at its end; it must not`);
-    }
+    // Such as the carriage return that ends each line of a file from Windows.
+    if (value && /\p{Cc}/u.test(value)) complaints.push(`${name} contains a control character; it must have none`);
     return value;
   }
 
@@ -112,4 +107,8 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     complaints.push(`${name} ${is}; it must be host or host:port, several separated by commas`);
     return [];
   }
+}
+
+function isVisible(value: string): boolean {
+  return /^[!-~]*$/.test(value);
 }

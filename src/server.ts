@@ -1,17 +1,21 @@
-import type { AddressInfo } from 'node:net';
+// The life of the web process: it reads the environment, builds the app, listens, and stops when it is told to.
+
+import { lookup } from 'node:dns/promises';
+import { once } from 'node:events';
+import { createServer, type AddressInfo, type Server } from 'node:net';
 import { buildApp } from './app.ts';
 import { readConfig, type Config, type ConfigError } from './config.ts';
 import { MemcachedCounters } from './counters/memcached.ts';
 import { MemoryCounters } from './counters/memory.ts';
-import { stopListening } from './drain.ts';
-
-/** When a stop that hangs is given up, in milliseconds: after the last connection must be closed. */
-const GIVE_UP = 6000;
+import { plainLog } from './log.ts';
+import { prepareShutdown } from './shutdown.ts';
 
 const config = readConfigOrExit();
 const { memcached, sessionTtl } = config;
 const counters = memcached ? new MemcachedCounters(memcached, sessionTtl) : new MemoryCounters(sessionTtl);
-const app = buildApp(config, counters, process.stdout.isTTY ? { write: writeForPeople } : undefined);
+const app = buildApp(config, counters, process.stdout.isTTY ? plainLog(process.stdout) : undefined);
+const listeners: Server[] = [];
+const shutDown = prepareShutdown(app, listeners);
 let status = 0;
 
 // Either may come more than once: from Heroku, from a terminal, and from npm, which passes it on.
@@ -22,28 +26,45 @@ process.on('uncaughtException', (error) => {
   void stop();
 });
 await app.ready();
-app.server.on('error', (error: NodeJS.ErrnoException) => {
-  const { port, host = 'every address' } = config;
-  if (error.code === 'EADDRINUSE') exit(`PORT ${port} is in use; PORT=${port + 1} npm start takes another`);
-  exit(`PORT ${port} on HOST ${host} cannot be used: ${error.message}`);
-});
-// Not by app.listen: for localhost it starts a second server, which knows nothing of the drain. Without a host Node.js
-// listens on every address, IPv6 as well if the machine has it.
-app.server.listen(config.port, config.host, () => {
-  const { port } = app.server.address() as AddressInfo;
-  app.log.info(`Hello #N is at http://${hostForUrl(config)}:${port}/, with the counts in ${counters.place}`);
-  if (config.onHeroku && !memcached) app.log.warn('COUNTERS=memory: each dyno keeps counts of its own');
-});
+const port = await listen().catch(exitNotListening);
+app.log.info(`Hello #N is at http://${hostForUrl(config)}:${port}/, with the counts in ${counters.place}`);
+if (config.onHeroku && !memcached) app.log.warn('COUNTERS=memory: each dyno keeps counts of its own');
 
-/** Answers what is under way, and exits. A second call waits for the same end. */
+/**
+ * Listens on every address of the host: `localhost` is often both ::1 and 127.0.0.1. Not by `app.listen`, which would
+ * start a second http server for the second address: the shutdown would not know its connections.
+ */
+async function listen(): Promise<number> {
+  const { host } = config;
+  let { port } = config;
+  let failure: unknown;
+  // Without an address Node.js listens on all, IPv6 as well if the machine has it.
+  const found = host === undefined ? [{ address: undefined }] : await lookup(host, { all: true });
+  for (const address of new Set(found.map(({ address }) => address))) {
+    const listener = listeners.length === 0 ? app.server : forwardTo(app.server);
+    try {
+      await once(listener.listen(port, address), 'listening');
+      listeners.push(listener);
+      ({ port } = listener.address() as AddressInfo);
+    } catch (error) {
+      // Some visitors would reach the program that is there. Any other address may be one that this machine lacks.
+      if ((error as NodeJS.ErrnoException).code === 'EADDRINUSE' && config.port !== 0) throw error;
+      failure = error;
+    }
+  }
+  if (listeners.length === 0) throw failure;
+  return port;
+}
+
+/** One more listener for a server, made as http servers are. */
+function forwardTo(server: Server): Server {
+  return createServer({ allowHalfOpen: true, noDelay: true }, (socket) => server.emit('connection', socket));
+}
+
+/** Answers what is under way, and exits. It may be called more than once. */
 async function stop(): Promise<void> {
-  setTimeout(() => {
-    app.log.fatal('Stopping takes too long, so this process ends at once');
-    process.exit(1);
-  }, GIVE_UP);
   try {
-    await stopListening(app.server);
-    await app.close();
+    await shutDown();
   } catch (error) {
     app.log.fatal(error, 'Stopping failed');
     status = 1;
@@ -56,26 +77,19 @@ function hostForUrl({ host = 'localhost' }: Config): string {
   return host.includes(':') ? `[${host}]` : host;
 }
 
-/** Writes a line of the log without its JSON: what happened, with which request, and the stack of an error. */
-function writeForPeople(line: string): void {
-  const { msg, req, res, err } = JSON.parse(line) as LogLine;
-  const request = req && `${req.method} ${req.url}`;
-  console.log([msg, request, res?.statusCode, err?.stack].filter((part) => part !== undefined).join(' '));
-}
-
-interface LogLine {
-  readonly msg: string;
-  readonly req?: { readonly method: string; readonly url: string };
-  readonly res?: { readonly statusCode: number };
-  readonly err?: { readonly stack: string };
-}
-
 function readConfigOrExit(): Config {
   try {
     return readConfig(process.env);
   } catch (error) {
     return exit((error as ConfigError).message);
   }
+}
+
+function exitNotListening({ code, message }: NodeJS.ErrnoException): never {
+  const { port, host = 'every address' } = config;
+  const other = port < 65_535 ? port + 1 : port - 1;
+  if (code === 'EADDRINUSE') exit(`PORT ${port} is in use; set PORT to another port, such as ${other}`);
+  exit(`PORT ${port} on HOST ${host} cannot be used: ${message}`);
 }
 
 function exit(complaint: string): never {

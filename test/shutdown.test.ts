@@ -1,23 +1,24 @@
 import { once } from 'node:events';
 import { stat } from 'node:fs/promises';
 import { Agent, get, type IncomingMessage } from 'node:http';
-import { createConnection, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import { createConnection, type AddressInfo } from 'node:net';
 import { text } from 'node:stream/consumers';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import fastify from 'fastify';
 import tap, { test, type Test } from 'tap';
-import { stopListening } from '../src/drain.ts';
-import { startMemcached } from './support/memcached.ts';
+import { prepareShutdown } from '../src/shutdown.ts';
 import { until } from '../tools/processes.ts';
+import { startMemcached } from './support/memcached.ts';
 import { startWeb, UNCOVERED, type Web } from './support/web.ts';
 
 const DYNOS = 5;
 const CLIENTS = 40;
-/** How many times in a row: `REPEAT=30 npx tap test/drain.test.ts`. */
+/** How many times in a row: `REPEAT=30 npx tap test/shutdown.test.ts`. */
 const REPEAT = Number(process.env.REPEAT || 1);
 
 tap.setTimeout(120_000 * REPEAT);
 
-/** Five dynos behind a router like Heroku's: it keeps its connections to them, and draws one for each request. */
+/** A router like Heroku's: it keeps its connections to the dynos, and picks a dyno at random for each request. */
 class Router {
   readonly #open = new Map<Web, Agent>();
 
@@ -25,10 +26,7 @@ class Router {
     this.#open.set(web, new Agent({ keepAlive: true }));
   }
 
-  /**
-   * A greeting from any dyno. Another one is asked only if the connection was not made, so that nothing was sent: it was
-   * refused, or reset because it still waited to be accepted when the dyno stopped listening.
-   */
+  /** A greeting from any dyno. Another dyno is asked only if no connection was made, so that nothing was sent. */
   async greet(cookie: string): Promise<{ dyno: string; cookie: string; body: string }> {
     for (;;) {
       const [web, agent] = [...this.#open][Math.floor(Math.random() * this.#open.size)] ?? [];
@@ -37,11 +35,8 @@ class Router {
       try {
         const [response] = (await once(request, 'response')) as [IncomingMessage];
         const [set = cookie] = response.headers['set-cookie'] ?? [];
-        return {
-          dyno: String(response.headers['x-dyno']),
-          cookie: set.replace(/;.*/, ''),
-          body: await text(response),
-        };
+        const dyno = String(response.headers['x-dyno']);
+        return { dyno, cookie: set.replace(/;.*/, ''), body: await text(response) };
       } catch (error) {
         if ((error as NodeJS.ErrnoException).syscall !== 'connect') throw error;
         this.#open.delete(web);
@@ -61,7 +56,7 @@ for (let round = 1; round <= REPEAT; round++) {
     t.teardown(() => router.close());
     const start = (n: number): Promise<Web> =>
       startWeb(t, { ...UNCOVERED, DYNO: `web.${n + 1}`, MEMCACHIER_SERVERS: memcached.address });
-    // Those to come as well: under load a start takes long.
+    // Each dyno and the one that replaces it: under load a start takes long.
     const dynos: Web[] = [];
     for (let n = 0; n < 2 * DYNOS; n++) dynos.push(await start(n % DYNOS));
     for (const web of dynos.slice(0, DYNOS)) router.add(web);
@@ -89,13 +84,7 @@ for (let round = 1; round <= REPEAT; round++) {
       router.add(dynos[n + DYNOS] as Web);
       const before = greetings;
       await until('all dynos are busy', () => greetings > before + 5 * CLIENTS || failures.length > 0);
-      const signalled = performance.now();
-      const status = old.stop();
-      await sleep(5);
-      old.child.kill('SIGTERM');
-      t.equal(await status, 0, 'the old dyno exits with 0');
-      const seconds = (performance.now() - signalled) / 1000;
-      t.ok(seconds < 5, `within 5 s: ${seconds.toFixed(2)} s`);
+      t.equal(await old.stop(), 0, 'the old dyno exits with 0');
     }
     pausing = true;
     await Promise.all(clients);
@@ -109,10 +98,10 @@ class Visit {
   received = '';
   /** When the other side closed it, by the clock of `performance`, or why it broke. */
   readonly closed: Promise<number | string>;
-  readonly #socket: Socket;
+  readonly #socket;
 
-  constructor(web: Web) {
-    this.#socket = createConnection(web.port, '127.0.0.1').setEncoding('latin1');
+  constructor({ port }: Web, host = '127.0.0.1') {
+    this.#socket = createConnection(port, host).setEncoding('latin1');
     this.#socket.on('data', (text: string) => (this.received += text));
     this.closed = new Promise((resolve) => {
       this.#socket.on('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message));
@@ -120,15 +109,15 @@ class Visit {
     });
   }
 
-  send(text: string): void {
-    this.#socket.write(text.replaceAll('\n', '\r\n'));
-  }
-
-  /** A connection that is open and has had one answer. */
-  static async greeted(web: Web): Promise<Visit> {
-    const visit = new Visit(web);
+  /** A connection that has had one answer. */
+  static async greeted(web: Web, host?: string): Promise<Visit> {
+    const visit = new Visit(web, host);
     await visit.greet();
     return visit;
+  }
+
+  send(text: string): void {
+    this.#socket.write(text.replaceAll('\n', '\r\n'));
   }
 
   /** Asks for a greeting, and waits for it. */
@@ -147,15 +136,16 @@ class Visit {
 type Five = [Visit, Visit, Visit, Visit, Visit];
 
 const UNFINISHED_POST = 'POST / HTTP/1.1\nHost: localhost\nContent-Length: 2\n\na';
+const CLOSING = /^HTTP\/1.1 200 .*connection: close/is;
 
 function greeting(cookie: string): string {
   return `GET / HTTP/1.1\nHost: localhost\nCookie: ${cookie}\n\n`;
 }
 
 /** Until the process has taken the signal and stopped listening. */
-async function untilRefused(web: Web): Promise<void> {
-  const isRefused = async (): Promise<boolean> => {
-    const socket = createConnection(web.port, '127.0.0.1');
+async function untilRefused({ port }: Web, host = '127.0.0.1'): Promise<void> {
+  await until('a new connection is refused', async () => {
+    const socket = createConnection(port, host);
     try {
       await once(socket, 'connect');
       return false;
@@ -164,20 +154,18 @@ async function untilRefused(web: Web): Promise<void> {
     } finally {
       socket.destroy();
     }
-  };
-  await until('a new connection is refused', isRefused);
+  });
 }
 
-/** A server on which nothing has to be closed at the end, and the connections that it has accepted. */
-async function listening(t: Test): Promise<{ server: Server; port: number; accepted: Socket[] }> {
-  const accepted: Socket[] = [];
-  const server = createServer((socket) => accepted.push(socket)).listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  t.teardown(() => {
-    for (const socket of accepted) socket.destroy();
-    server.close();
-  });
-  return { server, port: (server.address() as AddressInfo).port, accepted };
+/** An app that listens in this process, and its shutdown. */
+async function listening(t: Test) {
+  const app = fastify();
+  const shutDown = prepareShutdown(app, [app.server]);
+  await app.ready();
+  await once(app.server.listen(0, '127.0.0.1'), 'listening');
+  t.teardown(shutDown);
+  const { port } = app.server.address() as AddressInfo;
+  return { server: app.server, port, shutDown };
 }
 
 /** Makes each turn of the event loop last some milliseconds, until the function that it gives is called. */
@@ -192,39 +180,46 @@ function slowDown(milliseconds: number): () => void {
   return () => (isSlow = false);
 }
 
-await test('connections that wait when listening is to end are accepted', async (t) => {
-  const { server, port, accepted } = await listening(t);
-  // This goes on in the middle of a turn of the event loop, as the handler of a signal does.
+await test('connections that are queued when listening is to end are accepted', async (t) => {
+  const { server, port, shutDown } = await listening(t);
+  const errors: Error[] = [];
+  let accepted = 0;
+  server.on('connection', () => (accepted += 1));
+  // This continues in the middle of a turn of the event loop, as the handler of a signal does.
   await stat('.');
-  const waiting = Array.from({ length: 100 }, () => createConnection(port, '127.0.0.1'));
-  // They connect in the next tick, which would else be part of the turn that is to be quiet.
+  for (let n = 0; n < 100; n++) {
+    const socket = createConnection(port, '127.0.0.1', () => socket.end());
+    socket.on('error', (error) => errors.push(error));
+  }
+  // They connect in the next tick, which would otherwise be part of the turn that is to be quiet.
   await new Promise((resolve) => process.nextTick(resolve));
-  await stopListening(server);
+  await shutDown();
   t.notOk(server.listening);
-  t.equal(accepted.length, 100);
-  for (const socket of waiting) socket.destroy();
+  t.equal(accepted, 100);
+  t.strictSame(errors, []);
 });
 
 await test('listening does not end after a long turn of the event loop, in which a connection may have come', async (t) => {
-  const { server } = await listening(t);
+  const { server, shutDown } = await listening(t);
   const speedUp = slowDown(5);
-  const stopped = stopListening(server);
-  await sleep(200);
+  const stopped = shutDown();
+  for (let turn = 0; turn < 20; turn++) await nextTurn();
   t.ok(server.listening);
   speedUp();
   await stopped;
   t.notOk(server.listening);
 });
 
-await test('listening ends after a second, however busy the process is', async (t) => {
-  const { server } = await listening(t);
+await test('listening ends after a second, however busy the process is, and a second call waits for the same end', async (t) => {
+  const { server, shutDown } = await listening(t);
   const speedUp = slowDown(5);
   const began = performance.now();
-  await stopListening(server);
-  const took = performance.now() - began;
+  const stopped = shutDown();
+  t.equal(shutDown(), stopped);
+  await stopped;
   speedUp();
   t.notOk(server.listening);
-  t.ok(took >= 1000 && took < 2000, `${took.toFixed()} ms`);
+  t.ok(performance.now() - began >= 1000);
 });
 
 await test('a stopping process waits for what is on its way, and no longer', async (t) => {
@@ -238,25 +233,24 @@ await test('a stopping process waits for what is on its way, and no longer', asy
   const signalled = performance.now();
   const status = web.stop();
   await untilRefused(web);
-  t.ok(performance.now() - signalled < 1000, 'a new connection is refused at once');
   web.child.kill('SIGTERM');
 
-  const closes = async (what: string, visit: Visit, from: number): Promise<void> => {
+  const closes = async (what: string, visit: Visit, least: number, most: number): Promise<void> => {
     const closed = await visit.closed;
     t.type(closed, 'number', `${what} is not reset`);
     const after = Number(closed) - signalled;
-    t.ok(after > from - 100 && after < from + 1000, `${what} is closed after ${from} ms: ${after.toFixed()} ms`);
+    t.ok(after >= least && after < most, `${what} is closed within ${least} to ${most} ms: ${after.toFixed()} ms`);
   };
-  t.match(await late.greet(), /^HTTP\/1.1 200 .*connection: close/is, 'a request on an open connection is answered');
-  await closes('its connection', late, 0);
-  await closes('a connection that never sent a request', silent, 1500);
-  await closes('an idle one', idle, 1500);
+  t.match(await late.greet(), CLOSING, 'a request on an open connection is answered');
+  await closes('its connection', late, 0, 1500);
+  await closes('a connection that never sent a request', silent, 1500, 4000);
+  await closes('an idle one', idle, 1500, 4000);
   const before = slow.received.length;
   slow.send('b');
-  await closes('one with a request under way', slow, 1500);
+  await closes('one with a request under way', slow, 1500, 4000);
   t.match(slow.received.slice(before), /^HTTP\/1.1 303 .*connection: close/is, 'after its answer');
-  await closes('one with an endless request', endless, 4000);
-  await closes('one with an endless header', half, 4000);
+  await closes('one with an endless request', endless, 4000, 6000);
+  await closes('one with an endless header', half, 4000, 6000);
   t.equal(await status, 0);
 });
 
@@ -269,7 +263,29 @@ await test('a stopping process exits as soon as no connection is open', async (t
   t.equal(web.child.exitCode, null);
   visit.end();
   t.equal(await status, 0);
-  t.ok(performance.now() - signalled < 1000);
+  t.ok(performance.now() - signalled < 1500, 'before the time of an idle one is over');
+});
+
+await test('localhost is each of its addresses that the machine has: all answer and all drain', async (t) => {
+  // As on a machine whose localhost is ::1, and twice 127.0.0.1, as glibc gives it, and has an address too many.
+  const lookup = `import dns from 'node:dns/promises'; import { syncBuiltinESMExports } from 'node:module';
+    dns.lookup = async () => ['::1', '2001:db8::1', '127.0.0.1', '127.0.0.1'].map((address) => ({ address }));
+    syncBuiltinESMExports();`;
+  const nodeArgs = ['--import', `data:text/javascript,${encodeURIComponent(lookup)}`];
+  const web = await startWeb(t, { HOST: 'localhost' }, nodeArgs);
+  t.match(web.log, [/^Hello #N is at http:\/\/localhost:\d+\/, [^:]*$/]);
+  t.equal(web.log.length, 1);
+  const visits = await Promise.all(['::1', '127.0.0.1'].map((host) => Visit.greeted(web, host)));
+  const idle = await Promise.all(['::1', '127.0.0.1'].map((host) => Visit.greeted(web, host)));
+  const status = web.stop();
+  for (const host of ['::1', '127.0.0.1']) await untilRefused(web, host);
+  for (const visit of visits) {
+    t.match(await visit.greet(), CLOSING);
+    t.type(await visit.closed, 'number', 'it is not reset');
+  }
+  t.equal(web.child.exitCode, null, 'idle connections are still open');
+  for (const visit of idle) t.type(await visit.closed, 'number', 'it is closed, not reset');
+  t.equal(await status, 0);
 });
 
 await test('of pipelined requests a stopping process answers the first, and the session goes on elsewhere', async (t) => {

@@ -1,0 +1,95 @@
+// Stops a web process without losing a request: new connections are refused, so that they go to another dyno, while
+// requests that arrive on open ones are still answered.
+
+import { Server, type Socket } from 'node:net';
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
+import type { FastifyInstance } from 'fastify';
+
+//            a signal                      stop listening              no connection is open
+//   serving -----------> emptying the queue -------------> draining -----------------------> closed
+//
+// Answers say `Connection: close` only while draining. Told so earlier, clients would connect again, and their connections
+// would be reset: stopping listening resets those that wait in the system's queue.
+type State = 'serving' | 'emptying the queue' | 'draining' | 'closed';
+
+// In milliseconds, from the shortest to the longest.
+/** A turn of the event loop in which hardly any connection can join the queue: with 1 ms, more are reset. */
+const QUIET_TURN_MS = 0.5;
+/** When the queue is stopped waiting for: in a process that new connections keep busy, it never empties. */
+const QUEUE_MS = 1000;
+/** How long an idle connection is kept for a request that is on its way. With 0, nearly each connection loses one. */
+const IDLE_MS = 1500;
+/** How long a request that has begun may take: the visitor may be slow, and the store may take a second. */
+const BUSY_MS = 4000;
+/** When a shutdown that hangs is given up: after QUEUE_MS + BUSY_MS, and before Heroku's SIGKILL, which comes after 30 s. */
+const GIVE_UP_MS = 6000;
+
+/**
+ * Prepares the shutdown of an app that is not ready yet.
+ *
+ * @param listeners will be all servers that listen for the app and emit their connections on its server
+ * @returns the shutdown: stops listening, drains and closes the app. A second call waits for the same end. Fails if
+ *   closing the app does, and after GIVE_UP_MS.
+ */
+export function prepareShutdown(app: FastifyInstance, listeners: readonly Server[]): () => Promise<void> {
+  const connections = new Set<Socket>();
+  let accepted = 0;
+  let state: State = 'serving';
+  let stopping: Promise<void> | undefined;
+
+  app.server.on('connection', (socket: Socket) => {
+    accepted += 1;
+    connections.add(socket);
+    socket.on('close', () => connections.delete(socket));
+  });
+  app.addHook('onSend', (_request, reply, payload, next) => {
+    if (state === 'draining') reply.header('connection', 'close');
+    next(null, payload);
+  });
+
+  async function shutDown(): Promise<void> {
+    state = 'emptying the queue';
+    await emptyQueue();
+    state = 'draining';
+    await drain();
+    await app.close();
+    state = 'closed';
+  }
+
+  /** Accepts the connections in the system's queue, one in each turn of the event loop. Closing would reset them. */
+  async function emptyQueue(): Promise<void> {
+    const began = performance.now();
+    // A signal comes in the middle of a turn, whose rest may accept nothing.
+    await nextTurn();
+    for (let isQuiet = false; !isQuiet && performance.now() - began < QUEUE_MS;) {
+      const [acceptedBefore, turnBegan] = [accepted, performance.now()];
+      await nextTurn();
+      isQuiet = accepted === acceptedBefore && performance.now() - turnBegan <= QUIET_TURN_MS;
+    }
+  }
+
+  /** Stops listening, and waits until no connection is open. */
+  async function drain(): Promise<void> {
+    const idle = setTimeout(() => {
+      app.server.closeIdleConnections();
+      // To Node.js a connection that never sent a request is not idle.
+      for (const socket of connections) if (socket.bytesRead === 0) socket.destroy();
+    }, IDLE_MS);
+    const busy = setTimeout(() => app.server.closeAllConnections(), BUSY_MS);
+    await Promise.all(listeners.map(closed));
+    clearTimeout(idle);
+    clearTimeout(busy);
+  }
+
+  return () => (stopping ??= Promise.race([shutDown(), giveUp()]));
+}
+
+/** Unlike an http server's own `close`, or `app.close()`, this closes no idle connection: its next request may be on its way. */
+function closed(listener: Server): Promise<unknown> {
+  return new Promise((resolve) => Server.prototype.close.call(listener, resolve));
+}
+
+async function giveUp(): Promise<never> {
+  await sleep(GIVE_UP_MS, undefined, { ref: false });
+  throw new Error(`It takes more than ${GIVE_UP_MS} ms`);
+}
