@@ -48,10 +48,7 @@ export function buildApp(config: Config, counters: Counters, terminal?: LogStrea
     }
     const count = await request.session.increment();
     if (!wantsPage(request)) return `Hello #${count}\n`;
-    const greeting = page.greeting(count);
-    // When the last byte has been handed to the system, or nobody is left to send it to.
-    reply.raw.once('close', () => page.reuse(greeting));
-    return reply.type(HTML).send(greeting);
+    return reply.type(HTML).send(page.greeting(count));
   });
 
   app.head('/', (request, reply) => {
@@ -71,7 +68,7 @@ export function buildApp(config: Config, counters: Counters, terminal?: LogStrea
       reply.header('retry-after', '1');
       const line = request.method === 'POST' ? `${error.message}; nothing was ended` : error.message;
       if (!wantsPage(request)) return sendLine(reply, 503, line);
-      return reply.code(503).header('refresh', '2').type(HTML).send(page.waiting(error.trouble));
+      return reply.code(503).header('refresh', '2').type(HTML).send(page.unavailable(error.code, request.method));
     }
     const { statusCode = 500, message } = error;
     if (statusCode < 500) return sendLine(reply, statusCode, message);
