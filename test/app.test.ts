@@ -49,34 +49,6 @@ await test('a request whose Accept names text/html gets the page', async (t) => 
   }
 });
 
-await test('a visitor who reads slowly gets whole pages, while others are greeted', async (t) => {
-  const { app } = await build(t);
-  const { port, send } = await listen(app);
-  const { headers } = await send('GET / HTTP/1.1', 'Host: a.example\r\n');
-  const cookie = `Cookie: ${String(headers['set-cookie']).replace(/;.*/, '')}\r\n`;
-  const accept = `Host: a.example\r\nAccept: text/html\r\n`;
-  const slow = createConnection(port, '127.0.0.1').setEncoding('latin1');
-  await once(slow, 'connect');
-  const quantity = 1000;
-  slow.write(`GET / HTTP/1.1\r\n${accept}${cookie}\r\n`.repeat(quantity));
-  for (let other = 0; other < 50; other += 1) {
-    t.equal(headingOf((await send('GET / HTTP/1.1', accept)).body), 'Hello #1');
-  }
-  slow.write(`GET /end HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n`);
-  const pages = (await text(slow)).split(/HTTP\/1\.1 200 OK[^]*?\r\n\r\n/).slice(1);
-  const counts = pages.map((page) => Number(/<title>Hello #(\d+)</.exec(page)?.[1]));
-  t.strictSame(
-    counts,
-    Array.from({ length: quantity }, (_, index) => index + 2),
-  );
-  t.ok(pages.every((page, index) => headingOf(page) === `Hello #${counts[index]}`));
-  t.equal(
-    new Set(pages.slice(0, -1).map((page) => page.replaceAll(/#\d+/g, ''))).size,
-    1,
-    'they differ in the count only',
-  );
-});
-
 await test('HEAD gives the headers of GET, and counts nothing', async (t) => {
   const { app, counters } = await build(t, HEROKU);
   const cookie = `__Host-${cookieOf(await app.inject({ url: '/' }))}`;
@@ -89,14 +61,13 @@ await test('HEAD gives the headers of GET, and counts nothing', async (t) => {
     t.notOk('set-cookie' in head.headers);
     t.strictSame(counters.heard(), []);
     const {
-      date,
       'content-length': length,
       'set-cookie': set,
       ...others
     } = (await app.inject({ url: '/', headers })).headers;
-    t.ok(date && length && (set ?? cookie));
+    t.ok(length && (set ?? cookie));
     counters.heard();
-    t.strictSame({ ...head.headers, date: undefined }, { ...others, date: undefined });
+    t.strictSame({ ...head.headers, date: '' }, { ...others, date: '' });
   }
   counters.failure = unavailable();
   t.equal((await app.inject({ method: 'HEAD', url: '/' })).statusCode, 200, 'also while the store is away');
@@ -241,39 +212,42 @@ await test('every answer of / names its dyno, and is for this visitor only', asy
   }
 });
 
-await test('while the store cannot be asked, the visitor is told so in plain words', async (t) => {
+await test('while the store is unreachable, the visitor is told so in plain words', async (t) => {
   const { app, counters, log } = await build(t, HEROKU);
   const cookie = cookieOf(await app.inject({ url: '/', headers: HTTPS }));
-  for (const [failure, words] of [
-    [unavailable(), /not available|cannot be reached/],
-    [unavailable('warming up'), /warming up/],
-    [unavailable('login refused'), /refuses .* login/],
+  const requests: InjectOptions[] = [
+    { headers: { cookie } },
+    {},
+    { headers: { cookie: '__Host-sid=junk' } },
+    { method: 'POST', headers: { cookie } },
+  ];
+  for (const [code, words] of [
+    ['ERR_COUNTERS_UNAVAILABLE', /cannot be reached/],
+    ['ERR_COUNTERS_WARMING_UP', /warming up/],
+    ['ERR_COUNTERS_LOGIN_REFUSED', /refuses .* login/],
   ] as const) {
-    counters.failure = failure;
-    for (const [method, sent] of [
-      ['GET', { cookie }],
-      ['GET', {}],
-      ['GET', { cookie: '__Host-sid=junk' }],
-      ['POST', { cookie }],
-    ] as const) {
-      const asText = await app.inject({ method, url: '/', headers: { ...HTTPS, ...sent } });
-      t.equal(asText.statusCode, 503);
-      t.equal(asText.headers['retry-after'], '1');
-      t.notOk(asText.headers.refresh);
-      t.notOk(asText.headers['set-cookie'], 'the cookie stays as it is');
-      t.match(asText.body, words);
-      carriesHeaders(t, asText.headers, { https: true });
-      isOneLine(t, asText.headers, asText.body);
-
-      const asPage = await app.inject({ method, url: '/', headers: { ...HTTPS, ...PAGE, ...sent } });
-      t.equal(asPage.statusCode, 503);
-      t.equal(asPage.headers['retry-after'], '1');
-      t.equal(asPage.headers.refresh, '2', 'the page returns by itself without a script');
-      t.equal(asPage.headers['content-type'], 'text/html; charset=utf-8');
-      t.notOk(asPage.headers['set-cookie']);
-      t.match(asPage.body, words);
-      t.notMatch(asPage.body, /secret/);
-      carriesHeaders(t, asPage.headers, { https: true });
+    counters.failure = unavailable(code);
+    for (const { headers: sent, ...request } of requests) {
+      for (const [refresh, accept] of [
+        [undefined, {}],
+        ['2', PAGE],
+      ] as const) {
+        const { statusCode, headers, body } = await app.inject({
+          ...request,
+          url: '/',
+          headers: { ...sent, ...HTTPS, ...accept },
+        });
+        t.equal(statusCode, 503);
+        t.equal(headers['retry-after'], '1');
+        t.equal(headers.refresh, refresh, 'the page returns by itself without a script');
+        t.notOk(headers['set-cookie'], 'the cookie stays as it is');
+        t.match(body, words);
+        t.equal(/nothing was ended/i.test(body), request.method === 'POST');
+        carriesHeaders(t, headers, { https: true });
+        if (!refresh) isOneLine(t, headers, body);
+        else t.equal(headers['content-type'], 'text/html; charset=utf-8');
+        t.notMatch(body, /secret/);
+      }
     }
   }
   t.strictSame(log, [], 'no failed request is a line in the log');
@@ -344,7 +318,7 @@ await test('a request that takes for ever to arrive is given up within 30 s', as
       socket.write(half);
       t.match(await text(socket), /^HTTP\/1.1 408 /, what);
       const seconds = (performance.now() - began) / 1000;
-      t.ok(seconds > 9 && seconds < 20, `${what}: ${seconds.toFixed(1)} s`);
+      t.ok(seconds > 9 && seconds < 30, `${what}: ${seconds.toFixed(1)} s`);
     }),
   );
   t.strictSame(counters.heard(), []);

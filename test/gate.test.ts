@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { FastifyInstance } from 'fastify';
 import { test } from 'tap';
 import { build, carriesHeaders, FORGED, HEROKU, HTTPS, isOneLine, listen } from './support/app.ts';
@@ -151,11 +151,11 @@ await test('off Heroku nothing that a client says of forwarding is believed', as
 });
 
 await test('a refused request reaches no handler and no store, whatever hooks other plugins add', async (t) => {
-  const later: string[] = [];
+  const handled: string[] = [];
   const { app, counters } = await build(t, HEROKU, (app: FastifyInstance) => {
-    app.addHook('onRequest', async () => sleep(1));
-    app.addHook('onSend', async (_request, _reply, payload) => sleep(1, payload));
-    app.addHook('preHandler', async ({ method, url }) => void later.push(`${method} ${url}`));
+    app.addHook('onRequest', async () => nextTurn());
+    app.addHook('onSend', async (_request, _reply, payload) => nextTurn(payload));
+    app.addHook('preHandler', async ({ method, url }) => void handled.push(`${method} ${url}`));
   });
   for (const [method, url, proto, status] of [
     ['GET', '/', 'http', 308],
@@ -166,10 +166,8 @@ await test('a refused request reaches no handler and no store, whatever hooks ot
   ] as const) {
     const response = await app.inject({ method, url, headers: { ...HTTP, 'x-forwarded-proto': proto } });
     t.equal(response.statusCode, status);
-    await sleep(10);
   }
-  t.strictSame(counters.heard(), []);
-  t.strictSame(later, []);
-  t.equal((await app.inject({ url: '/', headers: HTTPS })).body, 'Hello #1\n', 'any other request does');
-  t.strictSame(later, ['GET /']);
+  t.equal((await app.inject({ url: '/', headers: HTTPS })).body, 'Hello #1\n');
+  t.strictSame(handled, ['GET /'], 'this request alone, which would be behind the others');
+  t.strictSame(counters.heard(), ['start']);
 });
