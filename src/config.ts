@@ -23,6 +23,7 @@ export class ConfigError extends Error {}
 
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 const PROVIDERS = ['MEMCACHIER', 'MEMCACHEDCLOUD', 'MEMCACHE'];
+const isVisible = (value: string): boolean => /^[!-~]*$/.test(value);
 /** `[IPv6]` or a name or an IPv4 address, with or without a port, perhaps between spaces. */
 const SERVER = /^ *(?:\[([\da-f:.]+)\]|([\w.-]+))(?::(\d+))? *$/i;
 
@@ -92,23 +93,16 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   }
 
   function addresses(name: string): Pick<MemcachedServer, 'host' | 'port'>[] {
-    const list = env[name];
-    if (!list) {
-      complaints.push(`${name} is not set, but its login is; it must be host or host:port`);
-      return [];
-    }
+    const list = env[name] || '';
     const parsed = list.split(',').map((address) => {
       const [, ipv6, name, port = '11211'] = SERVER.exec(address) ?? [];
       return { host: ipv6 ?? name ?? '', port: Number(port) };
     });
     if (parsed.every(({ host, port }) => host && port > 0 && port <= 65_535)) return parsed;
     // What comes before an @ is usually a password.
-    const is = list.includes('@') ? 'contains an @' : `is ${JSON.stringify(list)}`;
+    const shown = list.includes('@') ? 'contains an @' : `is ${JSON.stringify(list)}`;
+    const is = list ? shown : 'is not set, but its login is';
     complaints.push(`${name} ${is}; it must be host or host:port, several separated by commas`);
     return [];
   }
-}
-
-function isVisible(value: string): boolean {
-  return /^[!-~]*$/.test(value);
 }

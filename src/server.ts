@@ -16,13 +16,12 @@ const counters = memcached ? new MemcachedCounters(memcached, sessionTtl) : new 
 const app = buildApp(config, counters, process.stdout.isTTY ? plainLog(process.stdout) : undefined);
 const listeners: Server[] = [];
 const shutDown = prepareShutdown(app, listeners);
-let status = 0;
 
 // Either may come more than once: from Heroku, from a terminal, and from npm, which passes it on.
 process.on('SIGTERM', () => void stop()).on('SIGINT', () => void stop());
 process.on('uncaughtException', (error) => {
   app.log.fatal(error, 'An error that nobody caught ends this process');
-  status = 1;
+  process.exitCode = 1;
   void stop();
 });
 await app.ready();
@@ -67,9 +66,9 @@ async function stop(): Promise<void> {
     await shutDown();
   } catch (error) {
     app.log.fatal(error, 'Stopping failed');
-    status = 1;
+    process.exitCode = 1;
   }
-  process.exit(status);
+  process.exit();
 }
 
 function hostForUrl({ host = 'localhost' }: Config): string {
