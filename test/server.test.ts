@@ -92,20 +92,16 @@ function preload(code: string): string[] {
 
 await test('the first line says where to open it and where the counts live', async (t) => {
   const memcached = await startMemcached(t);
+  const cases: [Record<string, string>, RegExp][] = [
+    [{}, /http:\/\/localhost:\d+\/,.* memory$/],
+    [{ HOST: '::1' }, /http:\/\/\[::1\]:\d+\/,.* memory$/],
+    [{ HOST: '0.0.0.0' }, /http:\/\/localhost:\d+\/,.* memory$/],
+    [{ HOST: '::' }, /http:\/\/localhost:\d+\/,.* memory$/],
+    [{ HOST: '127.0.0.1', MEMCACHE_SERVERS: memcached.address }, /http:\/\/127\.0\.0\.1:\d+\/,.* 127\.0\.0\.1:\d+$/],
+    [{ DYNO: 'web.1', COUNTERS: 'memory', MEMCACHIER_SERVERS: 'x' }, /http:\/\/localhost:\d+\/,.* memory$/],
+  ];
   await Promise.all(
-    (
-      [
-        [{}, /http:\/\/localhost:\d+\/,.* memory$/],
-        [{ HOST: '::1' }, /http:\/\/\[::1\]:\d+\/,.* memory$/],
-        [{ HOST: '0.0.0.0' }, /http:\/\/localhost:\d+\/,.* memory$/],
-        [{ HOST: '::' }, /http:\/\/localhost:\d+\/,.* memory$/],
-        [
-          { HOST: '127.0.0.1', MEMCACHE_SERVERS: memcached.address },
-          /http:\/\/127\.0\.0\.1:\d+\/,.* 127\.0\.0\.1:\d+$/,
-        ],
-        [{ DYNO: 'web.1', COUNTERS: 'memory', MEMCACHIER_SERVERS: 'x' }, /http:\/\/localhost:\d+\/,.* memory$/],
-      ] as const
-    ).map(async ([env, line]) => {
+    cases.map(async ([env, line]) => {
       const web = run(t, { PORT: '0', ...env });
       const url = await urlOf(web);
       t.match(logged(web.written())[0], { level: 30, msg: line });
@@ -208,14 +204,13 @@ await test('it listens whether or not the store answers, and says once what is w
   const silent = await takenPort(t);
   const later = await startMemcached(t);
   await later.kill();
+  const cases: [string, RegExp][] = [
+    [`127.0.0.1:${silent}`, /Memcached at 127\.0\.0\.1:\d+ is not available: ./],
+    [later.address, /is not available: .*ECONNREFUSED/],
+    ['nowhere.invalid', /is not available: .*nowhere\.invalid/],
+  ];
   await Promise.all(
-    (
-      [
-        [`127.0.0.1:${silent}`, /Memcached at 127\.0\.0\.1:\d+ is not available: ./],
-        [later.address, /is not available: .*ECONNREFUSED/],
-        ['nowhere.invalid', /is not available: .*nowhere\.invalid/],
-      ] as const
-    ).map(async ([servers, reason]) => {
+    cases.map(async ([servers, reason]) => {
       const web = run(t, { DYNO: 'web.1', HOST: '127.0.0.1', PORT: '0', MEMCACHE_SERVERS: servers });
       const url = await urlOf(web);
       for (let n = 0; n < 2; n += 1) {
@@ -268,14 +263,13 @@ await test('it logs in to the Memcached of each provider', async (t) => {
 });
 
 await test('requests are logged unless Heroku logs them; an id never is', async (t) => {
+  const cases: [Record<string, string>, boolean][] = [
+    [{}, true],
+    [{ DYNO: 'web.1', COUNTERS: 'memory' }, false],
+    [{ DYNO: 'web.1', COUNTERS: 'memory', LOG_LEVEL: 'trace' }, true],
+  ];
   await Promise.all(
-    (
-      [
-        [{}, true],
-        [{ DYNO: 'web.1', COUNTERS: 'memory' }, false],
-        [{ DYNO: 'web.1', COUNTERS: 'memory', LOG_LEVEL: 'trace' }, true],
-      ] as const
-    ).map(async ([env, lines]) => {
+    cases.map(async ([env, lines]) => {
       const web = run(t, { HOST: '127.0.0.1', PORT: '0', ...env });
       const url = await urlOf(web);
       const { cookie } = await greet(url);
@@ -284,10 +278,8 @@ await test('requests are logged unless Heroku logs them; an id never is', async 
       for (const body of ['x'.repeat(2000), ''])
         await greet(url, headers, { method: 'POST', body, redirect: 'manual' });
       t.equal(await web.stop(), 0);
-      t.equal(
-        logged(web.written()).some(({ msg }) => /request/i.test(msg)),
-        lines,
-      );
+      const requests = logged(web.written()).filter(({ msg }) => /request/i.test(msg));
+      t.equal(requests.length > 0, lines);
       t.match(cookie, /^sid=.{22,}$/);
       t.notMatch(web.written(), cookie.slice(4));
       t.equal(web.complained(), '');

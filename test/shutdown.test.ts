@@ -133,8 +133,6 @@ class Visit {
   }
 }
 
-type Five = [Visit, Visit, Visit, Visit, Visit];
-
 const UNFINISHED_POST = 'POST / HTTP/1.1\nHost: localhost\nContent-Length: 2\n\na';
 const CLOSING = /^HTTP\/1.1 200 .*connection: close/is;
 
@@ -225,7 +223,8 @@ await test('listening ends after a second, however busy the process is, and a se
 await test('a stopping process waits for what is on its way, and no longer', async (t) => {
   const web = await startWeb(t);
   const silent = new Visit(web);
-  const [idle, late, slow, endless, half] = (await Promise.all([1, 2, 3, 4, 5].map(() => Visit.greeted(web)))) as Five;
+  const greeted = await Promise.all([1, 2, 3, 4, 5].map(() => Visit.greeted(web)));
+  const [idle, late, slow, endless, half] = greeted as [Visit, Visit, Visit, Visit, Visit];
   slow.send(UNFINISHED_POST);
   endless.send(UNFINISHED_POST);
   half.send('GET / HT');
