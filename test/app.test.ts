@@ -232,11 +232,8 @@ await test('while the store is unreachable, the visitor is told so in plain word
         [undefined, {}],
         ['2', PAGE],
       ] as const) {
-        const { statusCode, headers, body } = await app.inject({
-          ...request,
-          url: '/',
-          headers: { ...sent, ...HTTPS, ...accept },
-        });
+        const all = { ...sent, ...HTTPS, ...accept };
+        const { statusCode, headers, body } = await app.inject({ ...request, url: '/', headers: all });
         t.equal(statusCode, 503);
         t.equal(headers['retry-after'], '1');
         t.equal(headers.refresh, refresh, 'the page returns by itself without a script');
