@@ -14,8 +14,11 @@ let endThisProcess = (): void => process.exit(1);
 process.on('exit', killAll).on('SIGALRM', killAll);
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => endThisProcess());
 
+/** First by SIGTERM, so that a program can end what it has started itself; a moment later by SIGKILL. */
 function killAll(): void {
-  for (const child of running) send(child, 'SIGKILL');
+  for (const child of running) child.kill();
+  if (running.size > 0) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200);
+  for (const child of running) child.kill('SIGKILL');
 }
 
 /** Replaces what SIGINT, SIGTERM and SIGHUP do to this process. By default it exits with status 1. */
@@ -23,16 +26,23 @@ export function onSignal(action: () => void): void {
   endThisProcess = action;
 }
 
-/**
- * Starts a program in a process group of its own, so that a terminal's Ctrl-C reaches only this process, and a signal
- * sent by `stop` reaches everything that the program has started.
- */
+/** Starts a program in a process group of its own, so that a terminal's Ctrl-C reaches only this process. */
 export function start(command: string, args: readonly string[], options: SpawnOptions = {}): ChildProcess {
-  const child = spawn(command, args, { ...options, detached: true });
+  const child = spawn(command, args, { ...options, detached: true, windowsHide: true });
   if (child.pid === undefined) return child;
   running.add(child);
   child.once('exit', () => running.delete(child));
   return child;
+}
+
+/**
+ * Sends a signal to the process with this id, and to no other: kill(2) takes 0 and negative numbers for whole process
+ * groups, the caller's own among them. Fails if it is no such id, or if there is no such process.
+ */
+export function kill(pid: number | undefined, signal: NodeJS.Signals): void {
+  if (pid === undefined || !Number.isInteger(pid) || pid <= 1)
+    throw new RangeError(`${pid} is not the id of a process`);
+  process.kill(pid, signal);
 }
 
 /** Calls `hear` with each line that a child prints, on standard output and standard error. */
@@ -48,21 +58,12 @@ export function readLines(child: ChildProcess, hear: (line: string) => void): vo
 export async function stop(child: ChildProcess, signal: NodeJS.Signals = 'SIGTERM'): Promise<number | string | null> {
   if (isRunning(child)) {
     const exit = once(child, 'exit');
-    const timer = setTimeout(() => send(child, 'SIGKILL'), STOP_TIMEOUT);
-    send(child, signal);
+    const timer = setTimeout(() => child.kill('SIGKILL'), STOP_TIMEOUT);
+    child.kill(signal);
     await exit;
     clearTimeout(timer);
   }
   return child.exitCode ?? child.signalCode;
-}
-
-function send(child: ChildProcess, signal: NodeJS.Signals): void {
-  if (!isRunning(child)) return;
-  try {
-    process.kill(-Number(child.pid), signal);
-  } catch {
-    // It has just ended, and 'exit' follows.
-  }
 }
 
 export function isRunning({ pid, exitCode, signalCode }: ChildProcess): boolean {

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { createServer, type AddressInfo } from 'node:net';
 import { test } from 'tap';
-import { stop, until } from '../../tools/processes.ts';
+import { kill, stop, until } from '../../tools/processes.ts';
 import { startMemcached } from '../support/memcached.ts';
 import { childrenOf, gone, run, startDynos, type Dynos } from '../support/tools.ts';
 
@@ -48,18 +48,18 @@ await test('a dyno or memcached that crashes is reported and starts again', asyn
   const dynos = await startDynos(t, ['web=2']);
   const { url } = dynos;
   const children = childrenOf(dynos.child);
-  const find = (what: RegExp): number => [...children].find(([, command]) => what.test(command))?.[0] ?? 0;
+  const find = (what: RegExp): number | undefined => [...children].find(([, command]) => what.test(command))?.[0];
 
   const crashed = dynos.says(/local\[web\.[12]\]: crashed, ended with SIGKILL; starts again in 1 s/);
   const up = dynos.says(/local\[web\.[12]\]: up/);
-  process.kill(find(/server\.js/), 'SIGKILL');
+  kill(find(/server\.js/), 'SIGKILL');
   const [, name = ''] = /(web\.\d)/.exec(await crashed) ?? [];
   for (let i = 0; i < 20; i++) t.equal((await fetch(url)).status, 200, `${name} is not asked`);
   await up;
   t.same(await answering(dynos), ['web.1', 'web.2']);
 
   const lost = dynos.says(/local\[memcached\]: crashed, ended with SIGKILL; starts again in 1 s, with no counts/);
-  process.kill(find(/^memcached|\/memcached/), 'SIGKILL');
+  kill(find(/^memcached|\/memcached/), 'SIGKILL');
   await lost;
   t.equal((await fetch(url)).status, 503);
   await until('the counts are back', async () => (await fetch(url)).status === 200);
