@@ -4,7 +4,7 @@ import { test } from 'tap';
 import { until } from '../tools/processes.ts';
 import { CountersUnavailable } from '../src/counters/counters.ts';
 import { draw, openCounters, soon } from './support/counters.ts';
-import { startMemcached } from './support/memcached.ts';
+import { startMemcached, withLogin } from './support/memcached.ts';
 import { startProxy } from './support/proxy.ts';
 import { failedOf, LOGIN, longestOf, scene, suffer } from './support/scene.ts';
 import { AT_ONCE, IN_TIME, Visitor } from './support/visitors.ts';
@@ -14,7 +14,7 @@ setFlagsFromString('--expose-gc');
 const collectGarbage = runInNewContext('gc') as () => void;
 
 for (const login of [true, false]) {
-  await test(`a server stalled for 3 s, ${login ? 'with' : 'without'} a login`, async (t) => {
+  await test(`a server stalled for 3 s, ${login ? 'with' : 'without'} a login`, withLogin(login), async (t) => {
     const it = await scene(t, { login });
     const during = await suffer(t, it, {
       begin: () => it.memcached.stall(),
@@ -113,7 +113,7 @@ await test('an idle connection closed by the server', async (t) => {
   t.equal(web.log.length, 1, 'nobody notices');
 });
 
-await test('wrong credentials that become right later', async (t) => {
+await test('wrong credentials that become right later', withLogin(), async (t) => {
   const memcached = await startMemcached(t, { login: { ...LOGIN, password: 'another' } });
   const web = await startWeb(t, {
     ...UNCOVERED,

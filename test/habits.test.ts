@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { test, type Test } from 'tap';
 import { until } from '../tools/processes.ts';
 import { draw, openCounters, soon } from './support/counters.ts';
-import { startMemcached, type Memcached } from './support/memcached.ts';
+import { startMemcached, withLogin, type Memcached } from './support/memcached.ts';
 import { failedOf, scene, suffer } from './support/scene.ts';
 import { brokenPromises, Visitor, type Greeting } from './support/visitors.ts';
 import { startWeb, UNCOVERED } from './support/web.ts';

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { createConnection, createServer, type AddressInfo, type Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { test } from 'tap';
-import { startMemcached } from './support/memcached.ts';
+import { startMemcached, withLogin } from './support/memcached.ts';
 import { accepts, start, stop, until } from '../tools/processes.ts';
 import { startWeb, systemEnvironment } from './support/web.ts';
 
@@ -234,7 +234,7 @@ await test('it listens whether or not the store answers, and says once what is w
   );
 });
 
-await test('it logs in to the Memcached of each provider', async (t) => {
+await test('it logs in to the Memcached of each provider', withLogin(), async (t) => {
   const login = { username: 'some.body', password: 'p w:"\\hunter2' };
   const memcached = await startMemcached(t, { login });
   await Promise.all(

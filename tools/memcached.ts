@@ -1,8 +1,8 @@
-import { execFileSync, type ChildProcess } from 'node:child_process';
+import { execFileSync, spawnSync, type ChildProcess } from 'node:child_process';
 import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createConnection } from 'node:net';
 import { hostname, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { delimiter, join } from 'node:path';
 import { freePort, listens, start, stop, until } from './processes.ts';
 
 export interface Login {
@@ -41,6 +41,16 @@ export interface Memcached {
   ask(command: string): Promise<string>;
   /** The answer to `stats`, of a topic if given. */
   stats(topic?: string): Promise<Map<string, string>>;
+}
+
+/** Where Debian keeps saslpasswd2. */
+const SASL_ENV = { ...process.env, PATH: [process.env.PATH, '/usr/sbin'].join(delimiter) };
+
+/** Why no memcached with a login can be started here; empty if one can. Homebrew's is built without SASL. */
+export function whyNoLogin(): string {
+  const { status, error } = spawnSync('memcached', ['-S', '-V']);
+  if (!error && status !== 0) return 'this memcached was built without SASL';
+  return spawnSync('saslpasswd2', ['-h'], { env: SASL_ENV }).error ? 'saslpasswd2 is not installed' : '';
 }
 
 /** Starts memcached. Fails with a sentence for people if it is not installed or does not start. */
@@ -111,7 +121,7 @@ export async function startMemcached({ login, args = [], port }: MemcachedOption
 
 function explain({ code, message }: NodeJS.ErrnoException, complaint: string): string {
   if (code !== 'ENOENT') return `memcached does not start: ${complaint.trim() || message}`;
-  return 'memcached is not installed; "apt-get install memcached" or "brew install memcached" adds it';
+  return 'memcached is not installed; npm run setup installs it, or says how';
 }
 
 /** Whether each of its threads has been stopped, which takes a moment on a busy machine. Only Linux tells. */
@@ -141,7 +151,7 @@ function createDatabase(login: Login): Database {
   function set({ username, password }: Login): void {
     execFileSync('saslpasswd2', ['-p', '-f', file, '-a', 'memcached', '-c', '-u', hostname(), username], {
       input: password,
-      env: { ...process.env, PATH: `${process.env.PATH}:/usr/sbin` },
+      env: SASL_ENV,
     });
     chmodSync(file, 0o644);
   }

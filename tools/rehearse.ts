@@ -1,9 +1,10 @@
 import { execFile, type ChildProcess } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { delimiter, join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
-import { startMemcached } from './memcached.ts';
+import { startMemcached, whyNoLogin } from './memcached.ts';
 import { freePort, howEnded, isRunning, readLines, start, stop, until } from './processes.ts';
 
 // Rehearses a deploy of the last commit: what Heroku's Node.js buildpack does, then what a dyno does, on each major of
@@ -76,10 +77,10 @@ async function nodes(): Promise<string[]> {
 /** What the buildpack does. */
 async function build(bin: string): Promise<App> {
   const folder = mkdtempSync(join(scratch, 'app-'));
-  const env = { PATH: `${bin ? `${bin}:` : ''}${process.env.PATH}` };
+  const env = { PATH: [...(bin ? [bin] : []), process.env.PATH].join(delimiter) };
   const node = `Node.js ${(await run(folder, env, 'node', '--version')).trim()}`;
   const began = performance.now();
-  await run(folder, env, 'git', 'clone', '--quiet', '--depth=1', `file://${repository}`, '.');
+  await run(folder, env, 'git', 'clone', '--quiet', '--depth=1', pathToFileURL(repository).href, '.');
   rmSync(join(folder, '.git'), { recursive: true });
   await run(folder, env, 'npm', 'ci', '--ignore-scripts', '--no-audit', '--no-fund');
   await run(folder, env, 'npm', 'run', 'build');
@@ -94,8 +95,9 @@ async function build(bin: string): Promise<App> {
   return { folder, node, env };
 }
 
-/** Starts a memcached with a login, as MemCachier has one, and gives the add-on's variables. */
+/** Starts a memcached, with a login like MemCachier's if it knows any, and gives the add-on's variables. */
 async function startStore(): Promise<Record<string, string>> {
+  if (whyNoLogin()) return { MEMCACHE_SERVERS: (await startMemcached()).address };
   const { address } = await startMemcached({ login: LOGIN });
   return {
     MEMCACHIER_SERVERS: address,
@@ -134,7 +136,7 @@ async function liveLocally({ folder, env }: App, heroku: string, store: Record<s
   const port = String(await freePort());
   // Nothing goes out, and no update stays behind in the background.
   const quiet = { HOME: scratch, HEROKU_DISABLE_AUTOUPDATE: '1', DISABLE_TELEMETRY: 'true' };
-  const all = { ...store, ...quiet, PATH: `${heroku}:${env.PATH}` };
+  const all = { ...store, ...quiet, PATH: [heroku, env.PATH].join(delimiter) };
   const version = (await run(folder, all, 'heroku', '--version')).trim();
   const local = startIn(folder, `exec heroku local -p ${port}`, all);
   await greet(local, port, 1, {});

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import tap, { test, type Test } from 'tap';
 import type { BrowserContextOptions } from 'playwright-core';
 import { until } from '../../tools/processes.ts';
-import { startMemcached } from '../support/memcached.ts';
+import { startMemcached, withLogin } from '../support/memcached.ts';
 import { startWeb } from '../support/web.ts';
 import { launchChromium } from './chromium.ts';
 import { startDynos, Visitor } from './visitor.ts';
@@ -338,7 +338,7 @@ await test('while the store is away the page says so, keeps the history, and ret
   t.same(new Set(visitor.console), new Set([OF_CHROMIUM]));
 });
 
-await test('after a fresh deploy the page says that the store is warming up', async (t) => {
+await test('after a fresh deploy the page says that the store is warming up', withLogin(), async (t) => {
   // A login that is not accepted yet.
   const store = await startMemcached(t, { login: { username: 'app', password: 'right' } });
   const { url: address } = await startWeb(t, {

@@ -1,5 +1,5 @@
 import type { Test } from 'tap';
-import { startMemcached, type Memcached } from './memcached.ts';
+import { NO_LOGIN, startMemcached, type Memcached } from './memcached.ts';
 import { until } from '../../tools/processes.ts';
 import { startProxy, type Proxy } from './proxy.ts';
 import { BACK, brokenPromises, IN_TIME, Visitor, type Greeting } from './visitors.ts';
@@ -15,7 +15,7 @@ export interface Scene {
 }
 
 /** A web process that reaches a memcached through a proxy, and ten visitors who have been greeted once. */
-export async function scene(t: Test, { login = true } = {}): Promise<Scene> {
+export async function scene(t: Test, { login = NO_LOGIN === '' } = {}): Promise<Scene> {
   const memcached = await startMemcached(t, login ? { login: LOGIN } : {});
   const proxy = await startProxy(t, memcached.port);
   const web = await startWeb(t, {
