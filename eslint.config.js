@@ -2,7 +2,7 @@ import js from '@eslint/js';
 import tseslint from 'typescript-eslint';
 
 export default tseslint.config(
-  // build/hello.js is the page's script; see tools/lint.sh.
+  // build/hello.js is the page's script; see tools/lint.js.
   { ignores: ['**/dist/', 'build/*/', '.tap/', '**/node_modules/'] },
   {
     files: ['**/*.js'],

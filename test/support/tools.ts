@@ -1,6 +1,7 @@
 import { execFileSync, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
+import { fileURLToPath } from 'node:url';
 import { isRunning, readLines, start, stop, until } from '../../tools/processes.ts';
 import { UNCOVERED } from './web.ts';
 
@@ -22,7 +23,7 @@ export interface Outcome {
   readonly err: string;
 }
 
-const BUILD = new URL('../../build/tools/', import.meta.url).pathname;
+const BUILD = fileURLToPath(new URL('../../build/tools/', import.meta.url));
 
 /** Runs a tool to its end. Its environment has nothing of the app's or tap's. */
 export async function run(tool: string, args: readonly string[], env: Record<string, string> = {}): Promise<Outcome> {

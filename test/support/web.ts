@@ -1,5 +1,6 @@
 import type { ChildProcess } from 'node:child_process';
 import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
 import { start, stop, until } from '../../tools/processes.ts';
 
 /** A web process, as Heroku runs it. */
@@ -14,7 +15,7 @@ export interface Web {
   stop(signal?: NodeJS.Signals): Promise<number | string | null>;
 }
 
-const SERVER = new URL('../../dist/server.js', import.meta.url).pathname;
+const SERVER = fileURLToPath(new URL('../../dist/server.js', import.meta.url));
 
 /** Makes tap measure no coverage of a process, which would cost each of them half a second. */
 export const UNCOVERED = { _TAPJS_PROCESSINFO_COVERAGE_: '0' };
