@@ -1,4 +1,3 @@
-import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { providerIn, readConfig, type Config } from '../src/config.ts';
@@ -7,6 +6,8 @@ import { logTo } from './logs.ts';
 import { startMemcached, type Memcached } from './memcached.ts';
 import { howEnded, onSignal } from './processes.ts';
 import { startRouter, type Router } from './router.ts';
+import { Terminal } from './terminal.ts';
+import { several, tally } from './verdict.ts';
 
 const MOST = 20;
 const USAGE = `Usage: npm run dynos -- [N] [--memory] [--https]
@@ -14,25 +15,45 @@ const USAGE = `Usage: npm run dynos -- [N] [--memory] [--https]
 Starts N web dynos on this machine (5 by default), a memcached for their counts, and a router that sends each request
 to a random dyno, as Heroku does.
 
-  --memory  keeps the counts in each dyno's own memory, to show the fault that a shared store cures
+  --memory  keeps the counts in each dyno's own memory, to show the bug that a shared store fixes
   --https   tells the dynos that visitors come over https, so that the cookie is a __Host- cookie;
             over plain http not every browser accepts it
   --help    shows this
 
 The router listens on PORT, 5006 by default. If the environment names a Memcached (MEMCACHIER_SERVERS,
 MEMCACHEDCLOUD_SERVERS or MEMCACHE_SERVERS), the dynos use that one. They get all other settings of the app too.`;
-const ORDERS = `  web=2 or 2      scales to two dynos
+const COMMANDS = `  web=2 or 2      scales to two dynos
   restart web.1   restarts a dyno
+  store stop      ends memcached, with all counts, until store start
+  store stall     keeps memcached from answering, until store resume
+  log             shows each request as heroku logs does, or only how many there were
   help            shows this
   Ctrl-C          stops everything`;
+
+/** The memcached that was started here has `exited` until it is restarted, and is `stopped` until it is told to start. */
+type StoreState = 'running' | 'stalled' | 'stopped' | 'exited';
+/** What can be done to it, and in which states. */
+const STORE: Readonly<Record<string, readonly StoreState[]>> = {
+  stop: ['running', 'stalled'],
+  start: ['stopped'],
+  stall: ['running'],
+  resume: ['stalled'],
+};
 
 const { quantity, memory, https } = readArguments();
 /** What the dynos get in their environment, apart from what differs from dyno to dyno. */
 const settings = { ...process.env, PORT: process.env.PORT || '5006', ...(memory && { COUNTERS: 'memory' }) };
 const { port } = readConfigOrExit();
-const log = logTo(process.stdout);
+const terminal = new Terminal();
+const log = logTo((line) => terminal.print(line), process.stdout.isTTY ? process.stdout.getColorDepth() : 1);
+/** Who answered the requests since they were shown last, and whether each is shown at once. */
+const answered: string[] = [];
+let showsEach = false;
+setInterval(showRequests, 1000).unref();
 const router = await startRouterOrExit();
 let formation: Formation | undefined;
+let store: Memcached | undefined;
+let storeState: StoreState = 'running';
 let stopped: Promise<never> | undefined;
 onSignal(() => void stop(0));
 // Whoever read the output has gone.
@@ -48,9 +69,17 @@ async function open(formed: Formation): Promise<void> {
   } catch (error) {
     return fail(error);
   }
-  console.log(`\n${dynos(quantity)} up, with the counts in ${place}. Type here:\n${ORDERS}`);
-  console.log(`Open http://127.0.0.1:${router.port}/\n`);
-  takeOrders(formed);
+  terminal.print(`${several(quantity, 'dyno')} up, with the counts in ${place}`);
+  const address = `Open http://127.0.0.1:${router.port}/`;
+  let done = Promise.resolve();
+  const canType = terminal.ask(
+    `${address} or type help: `,
+    (line) => {
+      done = done.then(() => carryOut(formed, line));
+    },
+    () => void stop(0),
+  );
+  if (!canType) terminal.print(address);
 }
 
 function readArguments(): { quantity: number; memory: boolean; https: boolean } {
@@ -95,11 +124,11 @@ function readConfigOrExit(): Config {
 
 async function startRouterOrExit(): Promise<Router> {
   try {
-    return await startRouter({ port, https, log: (line) => log('local', 'router', line) });
+    return await startRouter({ port, https, log: hearRequest });
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
-    const complaint = `PORT ${port} ${code === 'EADDRINUSE' ? 'is in use' : `cannot be used (${message})`}`;
-    console.error(`${complaint}; PORT=${port + 1} npm run dynos takes another`);
+    const complaint = code === 'EADDRINUSE' ? 'is in use' : `cannot be used (${message})`;
+    console.error(`PORT ${port} ${complaint}. Set the variable PORT to another, such as ${port + 1}`);
     process.exit(1);
   }
 }
@@ -110,11 +139,11 @@ async function findCounters(): Promise<{ place: string; env: NodeJS.ProcessEnv }
   const provider = providerIn(settings);
   if (provider) return { place: `the Memcached that ${provider}_SERVERS names`, env: {} };
   try {
-    const memcached = await startMemcached();
-    restartWhenItEnds(memcached);
-    return { place: `memcached at ${memcached.address}`, env: { MEMCACHE_SERVERS: memcached.address } };
+    store = await startMemcached();
+    restartWhenItEnds(store);
+    return { place: `memcached at ${store.address}`, env: { MEMCACHE_SERVERS: store.address } };
   } catch (error) {
-    return fail(error, 'npm run dynos -- --memory goes without, to show the difference');
+    return fail(error, 'npm run dynos -- --memory works without it, to show the difference');
   }
 }
 
@@ -123,48 +152,82 @@ function restartWhenItEnds(memcached: Memcached): void {
   child.once('exit', () => void restart().catch(fail));
 
   async function restart(): Promise<void> {
-    if (isStopping()) return;
-    log('local', 'memcached', `crashed, ended with ${howEnded(child)}; starts again in 1 s, with no counts`);
+    if (isStopping() || storeState === 'stopped') return;
+    storeState = 'exited';
+    log('local', 'memcached', `exited (${howEnded(child)}), restarting in 1 s without its counts`);
     await sleep(1000);
-    await memcached.restart();
-    restartWhenItEnds(memcached);
+    await startAgain(memcached);
   }
 }
 
-/** Carries out one order after the other, each on a line of standard input. */
-function takeOrders(formed: Formation): void {
-  let done = Promise.resolve();
-  createInterface({ input: process.stdin }).on('line', (line) => {
-    done = done.then(() => carryOut(formed, line.trim()));
-  });
+async function startAgain(memcached: Memcached): Promise<void> {
+  await memcached.restart();
+  storeState = 'running';
+  restartWhenItEnds(memcached);
 }
 
-async function carryOut(formed: Formation, order: string): Promise<void> {
-  if (isStopping() || order === '') return;
-  const [, restarted] = /^restart\s+(\S+)$/.exec(order) ?? [];
+/** Gives what it has done, for people. */
+async function changeStore(order: string): Promise<string> {
+  if (!store) throw new Error(`The counts are in ${place}. Only a memcached that was started here can be changed`);
+  if (!STORE[order]?.includes(storeState)) throw new Error(`The store is ${storeState}`);
+  if (order === 'stop') {
+    storeState = 'stopped';
+    await store.kill();
+    return 'The store is stopped, and its counts are lost';
+  }
+  if (order === 'stall') {
+    await store.stall();
+    storeState = 'stalled';
+    return 'The store is stalled';
+  }
+  if (order === 'start') await startAgain(store);
+  else store.resume();
+  storeState = 'running';
+  return 'The store is running';
+}
+
+async function carryOut(formed: Formation, command: string): Promise<void> {
+  if (isStopping() || command === '') return;
   try {
-    if (order === 'help') {
-      console.log(ORDERS);
-    } else if (restarted !== undefined) {
-      await formed.restart(restarted);
-      console.log(`Restarted ${restarted}`);
-    } else if (/^(web=)?\d+$/.test(order)) {
-      const wanted = readQuantity(order);
-      await formed.scale(wanted);
-      console.log(`Scaled to ${dynos(wanted)}`);
-    } else {
-      console.log(`${JSON.stringify(order)} is not an order. Type:\n${ORDERS}`);
-    }
+    terminal.print(await obey(formed, command));
   } catch (error) {
-    console.log((error as Error).message);
+    terminal.print((error as Error).message);
   }
 }
 
-function dynos(number: number): string {
-  return number === 1 ? '1 dyno' : `${number} dynos`;
+/** Carries out a command, and gives what to say then. */
+async function obey(formed: Formation, command: string): Promise<string> {
+  const [first = '', second = ''] = command.split(/\s+/);
+  if (/^(web=)?\d+$/.test(command)) {
+    const wanted = readQuantity(command);
+    await formed.scale(wanted);
+    return `Scaled to ${several(wanted, 'dyno')}`;
+  }
+  if (first === 'restart' && second) {
+    await formed.restart(second);
+    return `Restarted ${second}`;
+  }
+  if (first === 'store' && second in STORE) return changeStore(second);
+  if (command === 'log') {
+    showsEach = !showsEach;
+    return showsEach ? 'Each request is shown' : 'Requests are counted';
+  }
+  return command === 'help' ? COMMANDS : `Unknown command: ${command}; type help`;
+}
+
+function hearRequest(line: string, dyno: string | undefined, status: number): void {
+  if (showsEach) log('local', 'router', line);
+  else answered.push(status >= 500 ? `${dyno ?? 'no dyno'} (${status})` : (dyno ?? 'no dyno'));
+}
+
+/** All requests since the last time in one line: `web.1 9, web.2 11`. */
+function showRequests(): void {
+  const counts = [...tally(answered.splice(0))].sort(([a], [b]) => a.localeCompare(b, 'en', { numeric: true }));
+  if (counts.length > 0) log('local', 'router', counts.map(([who, requests]) => `${who} ${requests}`).join(', '));
 }
 
 async function fail(error: unknown, advice?: string): Promise<never> {
+  terminal.close();
   if (!isStopping()) console.error([(error as Error).message, advice].filter(Boolean).join('; '));
   return stop(1);
 }
@@ -176,6 +239,7 @@ function isStopping(): boolean {
 /** Answers the requests under way, then stops the dynos, then exits. May be called more than once. */
 function stop(status: number): Promise<never> {
   stopped ??= (async () => {
+    terminal.close();
     await router.close();
     await formation?.scale(0);
     process.exit(status);

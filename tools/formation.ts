@@ -81,8 +81,8 @@ class Dyno {
     });
     this.#child = child;
     readLines(child, (line) => {
-      // Its own address would only mislead: visitors come by the router.
-      if (!line.includes(`http://127.0.0.1:${port}/`)) log('app', this.name, line);
+      // Its own address would mislead, as visitors come by the router; and that it counts in memory has been asked for.
+      if (!line.includes(`http://127.0.0.1:${port}/`) && !line.includes('COUNTERS=memory')) log('app', this.name, line);
     });
     child.once('exit', () => this.#ended(howEnded(child)));
     try {
@@ -107,10 +107,10 @@ class Dyno {
   #ended(how: string): void {
     const { router, log } = this.#surroundings;
     router.remove(this.name);
-    if (this.#state === 'down') return log('local', this.name, `down, ended with ${how}`);
+    if (this.#state === 'down') return log('local', this.name, `exited (${how})`);
     const pause = this.#state === 'up' ? AFTER_CRASH : AFTER_FALSE_START;
     this.#state = 'crashed';
-    log('local', this.name, `crashed, ended with ${how}; starts again in ${pause / 1000} s`);
+    log('local', this.name, `exited (${how}), restarting in ${pause / 1000} s`);
     // If that fails as well, `#ended` says so and tries again.
     this.#pause = setTimeout(() => void this.start().catch(() => undefined), pause);
   }

@@ -29,8 +29,8 @@ export interface RouterOptions {
   host?: string;
   /** Tells the dynos that visitors come over https. By default the router tells them nothing, which means http. */
   https?: boolean;
-  /** Hears a line for each request. */
-  log?: (line: string) => void;
+  /** Hears a line for each request, which dyno answered (undefined: none), and with which status. */
+  log?: (line: string, dyno: string | undefined, status: number) => void;
 }
 
 /** How long a dyno may take to answer, in milliseconds, as on Heroku. */
@@ -93,6 +93,8 @@ export async function startRouter({
     log(
       `at=${dyno ? 'info' : 'error'} method=${method} path=${JSON.stringify(path)} ` +
         `dyno=${dyno ?? ''} service=${service}ms status=${response.statusCode}`,
+      dyno,
+      response.statusCode,
     );
   }
 }

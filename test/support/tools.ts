@@ -2,7 +2,7 @@ import { execFileSync, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
-import { isRunning, readLines, start, stop, until } from '../../tools/processes.ts';
+import { isRunning, start, stop, until } from '../../tools/processes.ts';
 import { UNCOVERED } from './web.ts';
 
 /** `npm run dynos`, running. */
@@ -10,10 +10,12 @@ export interface Dynos {
   readonly child: ChildProcess;
   /** Where it says to open it. */
   readonly url: string;
-  /** Everything that it has printed. */
+  /** Every line that it has printed. */
   readonly lines: string[];
   /** Types a line if given, waits for a line of output that matches, and gives it. */
   says(what: RegExp, typed?: string): Promise<string>;
+  /** Types characters, without Enter. */
+  type(characters: string): void;
 }
 
 /** What became of a program. */
@@ -33,30 +35,49 @@ export async function run(tool: string, args: readonly string[], env: Record<str
   return { status: child.exitCode, out, err };
 }
 
-/** Starts the dynos on a free port, until the test ends, and waits until they say where to open them. */
+/**
+ * Starts the dynos on a free port, until the test ends, and waits until they say where to open them. They can be typed to
+ * on a terminal only, in which they are a child of `script`.
+ */
 export async function startDynos(
   t: { teardown(action: () => unknown): void },
   args: readonly string[] = [],
   env: Record<string, string> = {},
+  onTerminal = false,
 ): Promise<Dynos> {
-  const child = startTool('dynos', args, { PORT: '0', ...env });
+  const child = startTool('dynos', args, { PORT: '0', ...env }, onTerminal);
   t.teardown(() => stop(child));
   const lines: string[] = [];
-  readLines(child, (line) => lines.push(line));
-  const find = (what: RegExp, from = 0): string | undefined => lines.slice(from).find((line) => what.test(line));
-  const ready = /^Open (http:\S+)$/;
-  await until('the dynos are up', () => find(ready) !== undefined || !isRunning(child), 30_000);
+  let rest = '';
+  for (const output of [child.stdout, child.stderr])
+    output?.setEncoding('utf8').on('data', (text: string) => {
+      const complete = (rest + text).split('\n');
+      rest = complete.pop() ?? '';
+      lines.push(...complete.map(asShown));
+    });
+  const find = (what: RegExp, from = 0): string | undefined =>
+    [...lines.slice(from), asShown(rest)].find((line) => what.test(line));
+  const ready = /^Open (http:\S+\/)/;
+  await until('the dynos are up', () => find(ready) !== undefined || !isRunning(child), 60_000);
+  const url = ready.exec(find(ready) ?? '')?.[1] ?? '';
+  const type = (characters: string): unknown => child.stdin?.write(characters);
   return {
     child,
-    url: ready.exec(find(ready) ?? '')?.[1] ?? '',
+    url,
     lines,
+    type,
     async says(what, typed) {
       const from = lines.length;
-      if (typed !== undefined) child.stdin?.write(`${typed}\n`);
+      if (typed !== undefined) type(`${typed}\r`);
       await until(`it says ${String(what)}`, () => find(what, from) !== undefined, 30_000);
       return find(what, from) ?? '';
     },
   };
+}
+
+/** A line as a terminal shows it after its last erasure, without colours. */
+function asShown(line: string): string {
+  return (line.split('\x1b[0J').at(-1) ?? '').replace(/\x1b\[[\d;]*[a-z]|\r/gi, '');
 }
 
 /** The running processes that a process has started: id and command line. */
@@ -82,9 +103,22 @@ function processes(): { id: number; parent: number; command: string }[] {
     .map(([, id, parent, , command = '']) => ({ id: Number(id), parent: Number(parent), command }));
 }
 
-function startTool(tool: string, args: readonly string[], env: Record<string, string>): ChildProcess {
-  return start(process.execPath, [`${BUILD}${tool}.js`, ...args], {
-    env: { ...UNCOVERED, PATH: process.env.PATH, ...env },
+function startTool(
+  tool: string,
+  args: readonly string[],
+  env: Record<string, string>,
+  onTerminal = false,
+): ChildProcess {
+  const command = [process.execPath, `${BUILD}${tool}.js`, ...args];
+  const [program = '', ...rest] = onTerminal ? inTerminal(command) : command;
+  return start(program, rest, {
+    env: { ...UNCOVERED, PATH: process.env.PATH, TERM: 'xterm', ...env },
     stdio: ['pipe', 'pipe', 'pipe'],
   });
+}
+
+/** What runs a command on a terminal of its own. */
+export function inTerminal(command: readonly string[]): string[] {
+  if (process.platform === 'darwin') return ['script', '-q', '/dev/null', ...command];
+  return ['script', '-qec', `exec ${command.map((argument) => `'${argument}'`).join(' ')}`, '/dev/null'];
 }
