@@ -2,6 +2,8 @@
 export interface Greeting {
   readonly number: number;
   readonly dyno: string;
+  /** The cookie under which it was counted, where sessions are told apart. */
+  readonly session?: string;
   /** How many milliseconds the answer took. */
   readonly took: number;
   /** The highest number that the visitor had read before this request. */
@@ -13,10 +15,13 @@ export interface Greeting {
 /** Another answer, or none. */
 export interface Failure {
   readonly reason: string;
+  readonly status?: number;
 }
 
 export type Answer = Greeting | Failure;
 
+/** If more than one greeting in so many sets another cookie, it is not that a store has restarted. */
+const RARE = 10;
 /** How many numbers or reasons a sentence lists. */
 const NAMED = 5;
 
@@ -27,8 +32,8 @@ const NAMED = 5;
  * @returns what is wrong, one sentence each; empty if each number came exactly once
  */
 export function faults(answers: readonly Answer[]): string[] {
-  const greetings = answers.filter((answer): answer is Greeting => 'number' in answer);
-  const failures = answers.filter((answer): answer is Failure => 'reason' in answer);
+  const greetings = greetingsOf(answers);
+  const failures = failuresOf(answers);
   return [
     failures.length > 0 ? failed(failures, answers.length) : '',
     fallenBack(answers, greetings),
@@ -37,9 +42,55 @@ export function faults(answers: readonly Answer[]): string[] {
   ].filter((fault) => fault !== '');
 }
 
+/**
+ * Judges what a visitor saw while dynos and store came and went. What is answered 503 may be counted or not; a store that
+ * restarts has forgotten the session, and the next one starts at 1.
+ *
+ * @returns what is wrong, one sentence each; empty if no number came twice, and none was lower than one before
+ */
+export function faultsOverTime(answers: readonly Answer[]): string[] {
+  const greetings = greetingsOf(answers);
+  const failures = failuresOf(answers).filter(({ status }) => status !== 503);
+  const forgotten = greetings.filter(({ replaced }) => replaced).length;
+  return [
+    failures.length > 0 ? failed(failures, answers.length) : '',
+    fallenBack(
+      answers,
+      greetings.filter(({ replaced }) => !replaced),
+    ),
+    repeated(greetings),
+    forgotten > greetings.length / RARE
+      ? `another cookie was set ${forgotten} times: the dynos do not share a store`
+      : '',
+  ].filter((fault) => fault !== '');
+}
+
+export function proofOverTime(answers: readonly Answer[], seconds: number): string {
+  const greetings = greetingsOf(answers);
+  const refused = failuresOf(answers);
+  const dynos = new Set(greetings.map(({ dyno }) => dyno)).size;
+  const forgotten = greetings.filter(({ replaced }) => replaced).length;
+  return [
+    `of ${greetings.length} numbers none came twice, and none was lower than one before, over ${several(dynos, 'dyno')}` +
+      ` in ${seconds} s`,
+    refused.length > 0 ? failed(refused, answers.length) : 'no request failed',
+    forgotten > 0 ? `the store forgot the session, and ${several(forgotten, 'new one')} started at 1` : '',
+  ]
+    .filter(Boolean)
+    .join('; ');
+}
+
 export function proof(greetings: readonly Greeting[]): string {
   const dynos = new Set(greetings.map(({ dyno }) => dyno)).size;
   return `each number from 1 to ${greetings.length} came exactly once, over ${several(dynos, 'dyno')}`;
+}
+
+export function greetingsOf(answers: readonly Answer[]): Greeting[] {
+  return answers.filter((answer): answer is Greeting => 'number' in answer);
+}
+
+function failuresOf(answers: readonly Answer[]): Failure[] {
+  return answers.filter((answer): answer is Failure => 'reason' in answer);
 }
 
 function failed(failures: readonly Failure[], requests: number): string {
@@ -65,7 +116,8 @@ function fallenBack(answers: readonly Answer[], greetings: readonly Greeting[]):
 }
 
 function repeated(greetings: readonly Greeting[]): string {
-  const numbers = [...tally(greetings.map(({ number }) => number))].filter(([, times]) => times > 1);
+  const shown = tally(greetings.map(({ number, session = '' }) => `${number} ${session}`));
+  const numbers = [...shown].filter(([, times]) => times > 1).map(([key, times]) => [parseInt(key), times] as const);
   if (numbers.length === 0) return '';
   const times = numbers
     .sort(([a], [b]) => a - b)

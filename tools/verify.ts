@@ -1,13 +1,25 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { faults, proof, several, tally, type Answer, type Greeting } from './verdict.ts';
+import {
+  faults,
+  faultsOverTime,
+  greetingsOf,
+  proof,
+  proofOverTime,
+  several,
+  tally,
+  type Answer,
+  type Greeting,
+} from './verdict.ts';
 
 /** How long an answer may take, in milliseconds. */
 const ANSWER_TIMEOUT = 10_000;
 const REDIRECTS = 5;
-/** After this many failed requests it sends no more. */
+/** After this many failed requests it sends no more, unless it goes on for a time. Then it waits after each. */
 const ENOUGH_FAILURES = 20;
+const PAUSE_MS = 100;
 const BAR = 40;
-const UNREACHABLE = 'this machine has no way to that host';
+const UNREACHABLE = 'that host cannot be reached from here';
 const FAILURES: Readonly<Record<string, string>> = {
   ECONNREFUSED: 'nothing listens there',
   ECONNRESET: 'the connection was lost',
@@ -20,30 +32,32 @@ const FAILURES: Readonly<Record<string, string>> = {
   UND_ERR_CONNECT_TIMEOUT: 'the host does not answer',
   UND_ERR_SOCKET: 'the connection was lost',
 };
-const USAGE = `Usage: npm run verify -- URL [--requests N] [--concurrency N]
+const USAGE = `Usage: npm run verify -- URL [--requests N | --for 60s] [--concurrency N]
 
 Plays one new visitor of a running hello-n, on this machine or on Heroku. The first request gets the cookie, and all
 others send it. Says whether each number came exactly once, and which dynos answered.
 
   --requests     how many requests, 2 to 1000000, 100 by default
+  --for          how many seconds to go on instead, 1s to 3600s, whatever fails meanwhile: then numbers may be
+                 skipped, but none comes twice, and none is lower than one before
   --concurrency  how many at a time, 1 to 1000, 10 by default
   --help         shows this
 
-Exit status: 0 if each number came exactly once, 1 if not, 2 if it could not be tried.`;
+Exit status: 0 if that is so, 1 if not, 2 if it could not run.`;
 
 /** The visitor, after the first greeting. */
 interface Visitor {
   /** The address after all redirects. */
   readonly url: URL;
   /** As a browser sends it: `sid=...` or `__Host-sid=...`. */
-  readonly cookie: string | undefined;
+  cookie: string | undefined;
   readonly first: Greeting;
 }
 
-/** Why it could not be tried. */
-class NotTried extends Error {}
+/** Why it could not run. */
+class CouldNotRun extends Error {}
 
-const { url, requests, concurrency } = readArguments();
+const { url, requests, seconds, concurrency } = readArguments();
 process.exitCode = await verify();
 
 async function verify(): Promise<number> {
@@ -52,18 +66,19 @@ async function verify(): Promise<number> {
     const answers = await greetAgain(visitor);
     return report(visitor, answers);
   } catch (error) {
-    if (!(error instanceof NotTried)) throw error;
-    console.error(`Not tried: ${error.message}.`);
+    if (!(error instanceof CouldNotRun)) throw error;
+    console.error(`Could not run: ${error.message}.`);
     return 2;
   }
 }
 
-function readArguments(): { url: URL; requests: number; concurrency: number } {
+function readArguments(): { url: URL; requests: number; seconds: number; concurrency: number } {
   try {
     const { values, positionals } = parseArgs({
       allowPositionals: true,
       options: {
-        requests: { type: 'string', default: '100' },
+        requests: { type: 'string' },
+        for: { type: 'string' },
         concurrency: { type: 'string', default: '10' },
         help: { type: 'boolean', default: false },
       },
@@ -75,9 +90,12 @@ function readArguments(): { url: URL; requests: number; concurrency: number } {
     const [address, ...rest] = positionals;
     if (address === undefined) throw new Error('Give an address: npm run verify -- http://127.0.0.1:5006/');
     if (rest.length > 0) throw new Error(`Give one address, not ${positionals.join(' ')}`);
+    if (values.for !== undefined && values.requests !== undefined)
+      throw new Error('Give --for or --requests, not both');
     return {
       url: readAddress(address),
-      requests: readNumber('--requests', values.requests, 2, 1_000_000),
+      requests: readNumber('--requests', values.requests ?? '100', 2, 1_000_000),
+      seconds: values.for === undefined ? 0 : readNumber('--for', values.for.replace(/s$/, ''), 1, 3600),
       concurrency: readNumber('--concurrency', values.concurrency, 1, 1000),
     };
   } catch (error) {
@@ -111,30 +129,40 @@ async function meet(address: URL): Promise<Visitor> {
         continue;
       }
       const { number, dyno } = await read(response);
-      const first = { number, dyno, took: performance.now() - start, known: 0, replaced: false };
-      return { url: address, cookie: sessionCookie(response), first };
+      const cookie = sessionCookie(response);
+      const first = { number, dyno, session: cookie ?? '', took: performance.now() - start, known: 0, replaced: false };
+      return { url: address, cookie, first };
     }
   } catch (error) {
-    throw new NotTried(`${address.href}: ${reason(error)}`);
+    throw new CouldNotRun(`${address.href}: ${reason(error)}${aboutProxy(address)}`);
   }
-  throw new NotTried(`${address.href} redirects more than ${REDIRECTS} times`);
+  throw new CouldNotRun(`${address.href} redirects more than ${REDIRECTS} times`);
 }
 
 /** Sends all other requests, and gives all answers in the order in which they came. */
 async function greetAgain(visitor: Visitor): Promise<Answer[]> {
   const answers: Answer[] = [visitor.first];
+  const end = performance.now() + seconds * 1000;
+  /** The highest number read so far, by session. */
+  const known = new Map([[visitor.cookie, visitor.first.number]]);
   let asked = 1;
   let failures = 0;
-  let known = visitor.first.number;
+
+  function goesOn(): boolean {
+    if (visitor.cookie === undefined) return false;
+    return seconds > 0 ? performance.now() < end : asked < requests && failures < ENOUGH_FAILURES;
+  }
 
   async function greet(): Promise<void> {
-    while (asked < requests && failures < ENOUGH_FAILURES && visitor.cookie !== undefined) {
+    while (goesOn()) {
       asked++;
       const answer = await greetOnce(visitor, known);
-      if ('number' in answer) known = Math.max(known, answer.number);
-      else failures++;
       answers.push(answer);
-      showProgress(`${answers.length} of ${requests}`);
+      const left = Math.ceil((end - performance.now()) / 1000);
+      showProgress(seconds > 0 ? `${answers.length}, ${left} s left` : `${answers.length} of ${requests}`);
+      if ('number' in answer) continue;
+      failures++;
+      if (seconds > 0) await sleep(PAUSE_MS);
     }
   }
 
@@ -143,13 +171,21 @@ async function greetAgain(visitor: Visitor): Promise<Answer[]> {
   return answers;
 }
 
-async function greetOnce({ url, cookie = '' }: Visitor, known: number): Promise<Answer> {
+async function greetOnce(visitor: Visitor, numbers: Map<string | undefined, number>): Promise<Answer> {
   const start = performance.now();
+  const { url, cookie = '' } = visitor;
+  const known = numbers.get(cookie) ?? 0;
   try {
     const response = await ask(url, cookie);
+    if (response.status === 503) return { reason: await refusal(response), status: 503 };
     const { number, dyno } = await read(response);
     const set = sessionCookie(response);
-    return { number, dyno, took: performance.now() - start, known, replaced: set !== undefined && set !== cookie };
+    const replaced = set !== undefined && set !== cookie;
+    // A session that the store has forgotten goes on as another one.
+    const session = replaced && seconds > 0 ? set : cookie;
+    if (session !== cookie) visitor.cookie = session;
+    numbers.set(session, Math.max(numbers.get(session) ?? 0, number));
+    return { number, dyno, session, took: performance.now() - start, known, replaced };
   } catch (error) {
     return { reason: reason(error) };
   }
@@ -162,8 +198,8 @@ function ask(address: URL, cookie?: string): Promise<Response> {
 
 /** Reads a greeting. If the response is none, fails with a sentence for people. */
 async function read(response: Response): Promise<{ number: number; dyno: string }> {
+  if (response.status !== 200) throw new Error(await refusal(response));
   const text = await response.text();
-  if (response.status !== 200) throw new Error(`it answered ${response.status}${quoted(text)}`);
   const [, number] = /^Hello #(\d{1,15})\s*$/.exec(text) ?? [];
   const dyno = response.headers.get('x-dyno') ?? '';
   if (number === undefined) throw new Error('its answer is not a greeting such as "Hello #1", so it is not this app');
@@ -171,9 +207,10 @@ async function read(response: Response): Promise<{ number: number; dyno: string 
   return { number: Number(number), dyno };
 }
 
-/** The text of an answer, if it is a short line. */
-function quoted(text: string): string {
-  return /^[ -~]{1,120}\n?$/.test(text) ? ` "${text.trim()}"` : '';
+/** The status of an answer, and its text if that is a short line. */
+async function refusal(response: Response): Promise<string> {
+  const text = await response.text();
+  return `it answered ${response.status}${/^[ -~]{1,120}\n?$/.test(text) ? ` "${text.trim()}"` : ''}`;
 }
 
 function sessionCookie(response: Response): string | undefined {
@@ -188,7 +225,16 @@ function reason(error: unknown): string {
   // fetch puts the reason into the cause of its error.
   if (!(cause instanceof Error)) return message;
   const code = 'code' in cause ? String(cause.code) : '';
-  return FAILURES[code] ?? cause.message;
+  return FAILURES[code] ?? cause.message.replace(/\.+$/, '');
+}
+
+/** What a proxy in the environment has to do with a failure, if there is one. */
+function aboutProxy({ protocol }: URL): string {
+  const name = `${protocol.slice(0, -1)}_proxy`;
+  const [proxy] = [name, name.toUpperCase()].filter((variable) => process.env[variable]);
+  if (proxy === undefined) return '';
+  if (process.env.NODE_USE_ENV_PROXY === '1') return `, through the proxy that ${proxy} names`;
+  return `, without the proxy that ${proxy} names; from Node.js 24 on, NODE_USE_ENV_PROXY=1 makes fetch use it`;
 }
 
 /** On a terminal, replaces the text shown before. */
@@ -198,18 +244,20 @@ function showProgress(text: string): void {
 
 /** Prints which dynos answered, how fast, and the verdict. Gives the exit status. */
 function report({ cookie }: Visitor, answers: readonly Answer[]): number {
-  const greetings = answers.filter((answer): answer is Greeting => 'number' in answer);
+  const greetings = greetingsOf(answers);
   for (const line of bars(greetings)) console.log(line);
   const times = greetings.map(({ took }) => took).sort((a, b) => a - b);
   console.log(`Median ${percentile(times, 50)} ms, 99th percentile ${percentile(times, 99)} ms`);
 
-  const found = cookie === undefined ? ['the greeting set no session cookie'] : faults(answers);
+  const over = seconds > 0;
+  const found =
+    cookie === undefined ? ['the greeting set no session cookie'] : over ? faultsOverTime(answers) : faults(answers);
   if (found.length === 0) {
-    console.log(`Proved: ${proof(greetings)}.`);
+    console.log(`Proved: ${over ? proofOverTime(answers, seconds) : proof(greetings)}.`);
     return 0;
   }
-  console.log(`Disproved: ${found.join('.\nAlso: ')}.`);
-  if (cookie !== undefined && answers.length < requests) {
+  console.log(`Failed: ${found.join('.\nAlso: ')}.`);
+  if (!over && cookie !== undefined && answers.length < requests) {
     console.log(`Gave up after ${several(answers.length, 'request')} of ${requests}.`);
   }
   return 1;

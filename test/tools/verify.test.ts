@@ -3,7 +3,7 @@ import { createServer, type RequestListener, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net';
 import { test } from 'tap';
 import { freePort } from '../../tools/processes.ts';
-import { faults, type Answer } from '../../tools/verdict.ts';
+import { faults, faultsOverTime, type Answer } from '../../tools/verdict.ts';
 import { run, type Outcome } from '../support/tools.ts';
 
 interface Test {
@@ -88,7 +88,7 @@ await test('requests that fail are listed by reason', async (t) => {
   });
   t.match(await verify(url, '--requests', '30', '--concurrency', '1'), {
     status: 1,
-    out: /Disproved: 5 of 30 requests failed: its greeting names no dyno .*, the connection was lost, it answered 503 "The session store is not there" \(3 times\)\.$/m,
+    out: /Failed: 5 of 30 requests failed: its greeting names no dyno .*, the connection was lost, it answered 503 "The session store is not there" \(3 times\)\.$/m,
   });
   const down = await pretend(t, (count, response) => (count === 1 ? greet(response, 1) : response.destroy()));
   t.match(await verify(down), { status: 1, out: /Gave up after \d\d requests of 100\.$/m });
@@ -104,7 +104,7 @@ await test('a session that is lost is found out', async (t) => {
     out: /count fell back to 1 at greeting 16, answered by web\.1: the session was lost, and another cookie set\.$/m,
   });
   const cookieless = await serve(t, (_request, response) => greet(response, 1));
-  t.match(await verify(cookieless), { status: 1, out: 'Disproved: the greeting set no session cookie.' });
+  t.match(await verify(cookieless), { status: 1, out: 'Failed: the greeting set no session cookie.' });
 });
 
 /** Answers one after the other, with these numbers. */
@@ -139,6 +139,37 @@ await test('numbers that fall back, repeat or are missing are found out', (t) =>
   t.end();
 });
 
+await test('while dynos and store come and go, 503 and a new session are no fault, but a repeated number is', async (t) => {
+  const url = await pretend(t, (count, response) => {
+    if (count === 31) response.setHeader('set-cookie', 'sid=second; Path=/; HttpOnly');
+    if (count % 5 > 0) greet(response, count > 30 ? count - 30 : count);
+    else response.writeHead(503).end('The session store cannot be reached\n');
+  });
+  const { status, out } = await verify(url, '--for', '3s', '--concurrency', '1');
+  t.equal(status, 0, out);
+  t.match(out, /^Proved: of \d+ numbers none came twice, and none was lower than one before, over 1 dyno in 3 s; /m);
+  t.match(out, /; \d+ of \d+ requests failed: it answered 503 "The session store cannot be reached" \(\d+ times\); /);
+  t.match(out, /; the store forgot the session, and 1 new one started at 1\.$/m);
+
+  const [first, lost] = [
+    { ...seen(1)[0], session: 'a' },
+    { reason: 'the connection was lost', status: 502 },
+  ] as [Answer, Answer];
+  const replaced = { number: 1, dyno: 'web.2', session: 'b', took: 1, known: 1, replaced: true };
+  t.strictSame(faultsOverTime([first, ...seen(2, 3), { reason: 'it answered 503', status: 503 }]), []);
+  t.match(faultsOverTime([first, lost]), [/^1 of 2 requests failed/]);
+  t.match(faultsOverTime(seen(1, 2, 2)), [/^numbers were shown more than once: 2 \(twice\)$/]);
+  t.match(faultsOverTime(seen(1, 3, 2)), [/^the count fell back to 2/]);
+  t.match(faultsOverTime([first, replaced]), [/^another cookie was set 1 times: the dynos do not share a store$/]);
+});
+
+await test('a proxy in the environment is named where it matters', async (t) => {
+  const url = `http://127.0.0.1:${await freePort()}/`;
+  const { err } = await run('verify', [url], { http_proxy: 'http://127.0.0.1:1' });
+  t.match(err, /nothing listens there, without the proxy that http_proxy names; .* NODE_USE_ENV_PROXY=1/);
+  t.match(await run('verify', [url], { HTTPS_PROXY: 'http://127.0.0.1:1' }), { err: /nothing listens there\.\n$/ });
+});
+
 await test('what is not there, or not this app, cannot be tried', async (t) => {
   const answers: [RequestListener, RegExp][] = [
     [(_request, response) => response.end('<h1>Hello #1</h1>'), /not a greeting such as "Hello #1"/],
@@ -146,7 +177,7 @@ await test('what is not there, or not this app, cannot be tried', async (t) => {
     [(_request, response) => response.writeHead(503).end('Warming up\n'), /it answered 503 "Warming up"\./],
   ];
   const urls: [url: string, reason: RegExp][] = [
-    [`http://127.0.0.1:${await freePort()}`, /^Not tried: http:\S+: nothing listens there\.\n$/],
+    [`http://127.0.0.1:${await freePort()}`, /^Could not run: http:\S+: nothing listens there\.\n$/],
     ['http://no-such-host.invalid/', /there is no such host|cannot be looked up/],
     [(await serve(t, () => undefined)).replace('http', 'https'), /it does not speak https/],
   ];
@@ -162,6 +193,8 @@ await test('wrong arguments are explained', async (t) => {
     [['http://a/', 'http://b/'], /^Give one address, not http:\/\/a\/ http:\/\/b\/\./],
     [['http://a/', '--requests', '1'], /^--requests is "1"; it must be a number from 2 to 1000000\./],
     [['http://a/', '--concurrency', 'many'], /^--concurrency is "many"; it must be a number from 1 to 1000\./],
+    [['http://a/', '--for', '1h'], /^--for is "1h"; it must be a number from 1 to 3600\./],
+    [['http://a/', '--for', '5s', '--requests', '5'], /^Give --for or --requests, not both\./],
     [['http://a/', '--what'], /^Unknown option '--what'\. See npm run/],
   ];
   const outcomes = await Promise.all(wrong.map(([args]) => verify(...args)));
@@ -171,6 +204,6 @@ await test('wrong arguments are explained', async (t) => {
 
 await test('a request without an answer for ten seconds has failed', async (t) => {
   t.match(await silentFromTheFirst, { status: 2, err: 'no answer within 10 s' });
-  t.match(await silentOnce, { status: 1, out: 'Disproved: 1 of 100 requests failed: no answer within 10 s.' });
+  t.match(await silentOnce, { status: 1, out: 'Failed: 1 of 100 requests failed: no answer within 10 s.' });
   for (const action of teardowns) action();
 });
