@@ -81,7 +81,7 @@ function asShown(line: string): string {
 }
 
 /** The running processes that a process has started: id and command line. */
-export function childrenOf({ pid }: ChildProcess): Map<number, string> {
+export function childrenOf(pid: number | undefined): Map<number, string> {
   return new Map(
     processes()
       .filter(({ parent }) => parent === pid)

@@ -1,12 +1,15 @@
 import { once } from 'node:events';
 import { createServer, type AddressInfo } from 'node:net';
 import { test } from 'tap';
-import { kill, stop, until } from '../../tools/processes.ts';
+import { kill, start, stop, until } from '../../tools/processes.ts';
 import { startMemcached } from '../support/memcached.ts';
-import { childrenOf, gone, run, startDynos, type Dynos } from '../support/tools.ts';
+import { UNCOVERED } from '../support/web.ts';
+import { childrenOf, gone, inTerminal, run, startDynos, type Dynos } from '../support/tools.ts';
+
+const TOOL = 'build/tools/dynos.js';
 
 /** Which dynos answer, by so many requests that none is left out. */
-async function answering({ url }: Dynos): Promise<string[]> {
+async function answering({ url }: Pick<Dynos, 'url'>): Promise<string[]> {
   const names = new Set<string>();
   for (let i = 0; i < 100; i++) {
     const response = await fetch(url, { method: 'HEAD' });
@@ -16,41 +19,95 @@ async function answering({ url }: Dynos): Promise<string[]> {
 }
 
 await test('five dynos run, and typing scales and restarts them without losing a request', async (t) => {
-  const dynos = await startDynos(t);
-  const started = childrenOf(dynos.child);
+  const dynos = await startDynos(t, [], {}, true);
+  const [pid] = childrenOf(dynos.child.pid).keys();
+  const started = childrenOf(pid);
   t.equal(started.size, 6, 'five dynos and memcached');
-  t.same(dynos.lines.slice(-2), [`Open ${dynos.url}`, ''], 'the address comes last');
-  t.equal(dynos.lines.filter((line) => line.includes('http://')).length, 1, 'and is the only one');
+  t.match(dynos.lines.at(-1), /^5 dynos up, with the counts in memcached at 127\.0\.0\.1:\d+$/);
+  t.equal(dynos.lines.filter((line) => line.includes('http://')).length, 0, 'the address is below, in the prompt');
   t.same(await answering(dynos), ['web.1', 'web.2', 'web.3', 'web.4', 'web.5']);
 
-  const proof = run('verify', [dynos.url, '--requests', '2000', '--concurrency', '20']);
+  const proof = run('verify', [dynos.url, '--for', '8s']);
+  await dynos.says(/router\]: web/);
   await dynos.says(/^Scaled to 2 dynos$/, 'web=2');
   t.same(await answering(dynos), ['web.1', 'web.2']);
-  t.equal(dynos.lines.filter((line) => /local\[web\.[345]\]: down, ended with status 0/.test(line)).length, 3);
+  t.equal(dynos.lines.filter((line) => /local\[web\.[345]\]: exited \(status 0\)/.test(line)).length, 3);
   await dynos.says(/^Restarted web\.2$/, 'restart web.2');
   await dynos.says(/^Scaled to 3 dynos$/, ' 3 ');
   t.same(await answering(dynos), ['web.1', 'web.2', 'web.3']);
-  t.match(await proof, { status: 0, out: 'each number from 1 to 2000 came exactly once' });
+  t.match(await proof, { status: 0, out: /none came twice, and none was lower .*; no request failed\.$/m });
+  t.ok(dynos.lines.some((line) => /local\[router\]: web\.1 \d+, web\.2 \d+/.test(line)));
+  t.notOk(dynos.lines.some((line) => line.includes('at=info')));
+  await dynos.says(/^Each request is shown$/, 'log');
+  dynos.type('rest');
+  const shown = dynos.says(/at=info method=GET path="\/" dyno=web\.\d service=\d+ms status=200$/);
+  await fetch(dynos.url);
+  await shown;
+  await dynos.says(/^Open \S+ or type help: rest$/);
+  await dynos.says(/^Restarted web\.1$/, 'art web.1');
 
   await dynos.says(/^  restart web\.1 +restarts a dyno$/, 'help');
   await dynos.says(/^There is no web\.9; web\.1, web\.2, web\.3 run$/, 'restart web.9');
   await dynos.says(/^At least one dyno has to run: web=1$/, '0');
-  await dynos.says(/^"more!" is not an order\. Type:$/, 'more!');
+  await dynos.says(/^Unknown command: more!; type help$/, 'more!');
 
-  const all = [...started.keys(), ...childrenOf(dynos.child).keys()];
-  dynos.child.kill('SIGINT');
-  dynos.child.kill('SIGINT');
-  t.equal(await stop(dynos.child, 'SIGINT'), 0);
+  const all = [...started.keys(), ...childrenOf(pid).keys()];
+  dynos.type('\x03');
   await gone(all);
+  await until('it ends', () => dynos.child.exitCode === 0);
+});
+
+await test('the store can be stopped, started, stalled and resumed, and no number comes twice meanwhile', async (t) => {
+  const dynos = await startDynos(t, ['2'], {}, true);
+  const { url } = dynos;
+  const proof = run('verify', [url, '--for', '6s']);
+  await dynos.says(/router\]: web/);
+  await dynos.says(/^The store is stalled$/, 'store stall');
+  await dynos.says(/router\]: .*web\.\d \(503\) \d+/);
+  await dynos.says(/^The store is running$/, 'store resume');
+  await dynos.says(/^The store is running$/, 'store start');
+  await dynos.says(/^The store is stopped, and its counts are lost$/, 'store stop');
+  t.equal((await fetch(url)).status, 503);
+  await dynos.says(/^The store is stopped$/, 'store stall');
+  await dynos.says(/^The store is running$/, 'store start');
+  await until('the counts are back', async () => (await fetch(url)).status === 200);
+  const { status, out } = await proof;
+  t.equal(status, 0, out);
+  t.match(out, /none came twice.* 503 /);
+  dynos.type('\x04');
+  await until('Ctrl-D ends it', () => dynos.child.exitCode === 0);
+});
+
+await test('in the background, and where standard input is no terminal, nothing is read', async (t) => {
+  const { child, url } = await startDynos(t, ['1', '--memory']);
+  child.stdin?.write('web=2\n');
+  child.stdin?.end();
+  t.same(await answering({ url }), ['web.1']);
+  child.kill('SIGINT');
+  child.kill('SIGINT');
+  t.equal(await stop(child, 'SIGINT'), 0);
+
+  const command = `${process.execPath} ${TOOL} 1 --memory & wait $!`;
+  const [program = '', ...args] = inTerminal(['bash', '-ic', command]);
+  const background = start(program, args, { env: { ...UNCOVERED, PORT: '0', PATH: process.env.PATH }, stdio: 'pipe' });
+  t.teardown(() => stop(background));
+  let shown = '';
+  background.stdout?.on('data', (text) => (shown += String(text)));
+  await until('it is up', () => /^Open http/m.test(shown), 30_000);
+  t.notMatch(shown, 'type help');
+  const [shell] = childrenOf(background.pid).keys();
+  const [dynos] = childrenOf(shell).keys();
+  kill(dynos, 'SIGTERM');
+  await until('it ends', () => background.exitCode !== null);
 });
 
 await test('a dyno or memcached that crashes is reported and starts again', async (t) => {
   const dynos = await startDynos(t, ['web=2']);
   const { url } = dynos;
-  const children = childrenOf(dynos.child);
+  const children = childrenOf(dynos.child.pid);
   const find = (what: RegExp): number | undefined => [...children].find(([, command]) => what.test(command))?.[0];
 
-  const crashed = dynos.says(/local\[web\.[12]\]: crashed, ended with SIGKILL; starts again in 1 s/);
+  const crashed = dynos.says(/local\[web\.[12]\]: exited \(SIGKILL\), restarting in 1 s$/);
   const up = dynos.says(/local\[web\.[12]\]: up/);
   kill(find(/server\.js/), 'SIGKILL');
   const [, name = ''] = /(web\.\d)/.exec(await crashed) ?? [];
@@ -58,7 +115,7 @@ await test('a dyno or memcached that crashes is reported and starts again', asyn
   await up;
   t.same(await answering(dynos), ['web.1', 'web.2']);
 
-  const lost = dynos.says(/local\[memcached\]: crashed, ended with SIGKILL; starts again in 1 s, with no counts/);
+  const lost = dynos.says(/local\[memcached\]: exited \(SIGKILL\), restarting in 1 s without its counts$/);
   kill(find(/^memcached|\/memcached/), 'SIGKILL');
   await lost;
   t.equal((await fetch(url)).status, 503);
@@ -72,7 +129,7 @@ await test('the store that the environment names is used, and SIGTERM ends all b
     lines.some((line) => line.startsWith('1 dyno up, with the counts in the Memcached that MEMCACHE_SERVERS names')),
   );
   t.match(await run('verify', [url, '--requests', '20']), { status: 0, out: 'from 1 to 20 came exactly once, over 1' });
-  const children = childrenOf(child);
+  const children = childrenOf(child.pid);
   t.equal(children.size, 1, 'one dyno and nothing else');
   t.equal(await stop(child), 0);
   await gone(children.keys());
@@ -80,10 +137,11 @@ await test('the store that the environment names is used, and SIGTERM ends all b
 });
 
 await test('dynos that each count for themselves are found out', async (t) => {
-  const { url } = await startDynos(t, ['web=2', '--memory']);
+  const { url, lines } = await startDynos(t, ['web=2', '--memory']);
+  t.equal(lines.at(-1), `Open ${url}`, 'the address comes last');
   t.match(await run('verify', [url]), {
     status: 1,
-    out: /^Disproved: the count fell back to 1 at greeting \d+, answered by web\.[12]: the dynos do not share a store\.$/m,
+    out: /^Failed: the count fell back to 1 at greeting \d+, answered by web\.[12]: the dynos do not share a store\.$/m,
   });
 });
 
@@ -93,9 +151,9 @@ await test('one line says why the dynos do not start', async (t) => {
   t.teardown(() => server.close());
   const port = String((server.address() as AddressInfo).port);
   const cases: [args: string[], env: Record<string, string>, status: number, err: RegExp][] = [
-    [[], { PORT: port }, 1, /^PORT \d+ is in use; PORT=\d+ npm run dynos takes another\n$/],
+    [[], { PORT: port }, 1, /^PORT \d+ is in use\. Set the variable PORT to another, such as \d+\n$/],
     [[], { PORT: 'http' }, 1, /^PORT is "http"; it must be a port .*\n$/],
-    [[], { PORT: '0', PATH: '' }, 1, /^memcached is not installed; "apt-get.*adds it; npm run dynos -- --memory .*\n$/],
+    [[], { PORT: '0', PATH: '' }, 1, /^memcached is not installed; npm run setup .*; npm run dynos -- --memory .*\n$/],
     [[], { SESSION_TTL: 'long' }, 1, /^SESSION_TTL is "long"; .*\n$/],
     [['web=0'], {}, 2, /^At least one dyno has to run: web=1\. See npm run dynos -- --help\n$/],
     [['21'], {}, 2, /^21 dynos are too many for one machine; the most is web=20\./],

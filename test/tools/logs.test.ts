@@ -1,19 +1,14 @@
 import { test } from 'tap';
-import { logTo } from '../../tools/logs.ts';
+import { COLOURS, logTo } from '../../tools/logs.ts';
+import { read } from '../support/docs.ts';
 
-await test('on a terminal each dyno has its colour', (t) => {
-  let written = '';
-  const out = { isTTY: true, hasColors: () => true, write: (line: string) => (written += line) };
-  const log = logTo(out);
-  log('app', 'web.1', 'one');
-  log('local', 'web.2', 'two');
-  log('local', 'web.1', 'three');
-  t.match(
-    written,
-    /^\x1b\[32m20\S+ app\[web\.1\]:\x1b\[0m one\n\x1b\[33m.*web\.2\]:\x1b\[0m two\n\x1b\[32m.* three\n$/,
-  );
-  written = '';
-  logTo({ ...out, hasColors: () => false })('app', 'web.1', 'one');
-  t.match(written, /^20\S+ app\[web\.1\]: one\n$/);
+await test('each dyno has the colour that it has on the page, as far as the terminal shows colours', (t) => {
+  const lines: string[] = [];
+  for (const depth of [24, 8, 4]) logTo((line) => lines.push(line), depth)('local', 'web.7', 'up');
+  t.match(lines[0], /^\x1b\[38;2;226;102;10m20\S+ local\[web\.7\]:\x1b\[0m up$/);
+  t.match(lines[1], /^\x1b\[38;5;172m20\S+ local\[web\.7\]:\x1b\[0m up$/);
+  t.match(lines[2], /^20\S+ local\[web\.7\]: up$/);
+  const onPage = [...read('views/hello.html').matchAll(/\.hue-\d\s*\{\s*--dot: (#\w{6})/g)].map(([, colour]) => colour);
+  t.strictSame(onPage.slice(0, COLOURS.length), COLOURS);
   t.end();
 });
