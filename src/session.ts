@@ -68,7 +68,8 @@ async function plugin(app: FastifyInstance, options: SessionOptions): Promise<vo
     },
   });
   app.addHook('onSend', (request, reply, payload, done) => {
-    const header = request[SESSION]?.setCookie;
+    // These hooks run again, with the headers as they are, when one of them fails.
+    const header = request[SESSION]?.takeSetCookie();
     if (header !== undefined) reply.header('set-cookie', header);
     done(null, payload);
   });
@@ -77,13 +78,13 @@ async function plugin(app: FastifyInstance, options: SessionOptions): Promise<vo
 }
 
 class RequestSession implements Session {
-  /** The header that the response needs, if any. */
-  setCookie: string | undefined;
   readonly #counters: Counters;
   readonly #isSecure: boolean;
   readonly #name: string;
   readonly #sent: string | undefined;
   #id: string | undefined;
+  /** The header that the response needs and does not have yet, if any. */
+  #setCookie: string | undefined;
   #last: Promise<unknown> | undefined;
 
   constructor(request: FastifyRequest, counters: Counters, cookieName: string) {
@@ -113,9 +114,16 @@ class RequestSession implements Session {
     return this.#inTurn(async () => {
       if (this.#id !== undefined) await this.#counters.end(keyOf(this.#id), deadline);
       this.#id = undefined;
-      this.setCookie = undefined;
+      this.#setCookie = undefined;
       if (this.#sent !== undefined) this.#set('', { maxAge: 0, expires: new Date(0) });
     });
+  }
+
+  /** Gives the header once. */
+  takeSetCookie(): string | undefined {
+    const header = this.#setCookie;
+    this.#setCookie = undefined;
+    return header;
   }
 
   /** Does one after the other, so that two first greetings do not start two sessions. */
@@ -127,7 +135,7 @@ class RequestSession implements Session {
 
   #set(value: string, expiry = {}): void {
     const attributes = { path: '/', httpOnly: true, sameSite: 'lax', secure: this.#isSecure } as const;
-    this.setCookie = fastifyCookie.serialize(this.#name, value, { ...attributes, ...expiry });
+    this.#setCookie = fastifyCookie.serialize(this.#name, value, { ...attributes, ...expiry });
   }
 }
 
