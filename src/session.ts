@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { fastifyCookie } from '@fastify/cookie';
-import type { FastifyInstance, FastifyRequest } from 'fastify';
+import fastify, { type FastifyInstance, type FastifyRequest } from 'fastify';
 import type { Counters } from './counters/counters.ts';
 
 const SESSION = Symbol('session');
@@ -57,10 +57,9 @@ async function plugin(app: FastifyInstance, options: SessionOptions): Promise<vo
   if (!counters) throw new TypeError('The session needs counters, such as new MemcachedCounters(servers, 86400)');
   if (!COOKIE_NAME.test(cookieName))
     throw new TypeError(`${JSON.stringify(cookieName)} cannot be the name of a cookie`);
-  // Its parse and serialize work once it has been registered anywhere. Here that is a scope of its own, so the app stays
-  // free to register it, and nothing of it applies to this cookie: neither its defaults nor its hooks.
-  if (!app.hasPlugin('@fastify/cookie'))
-    await app.register(async (scope) => scope.register(fastifyCookie, { hook: false }));
+  // Its parse and serialize work once it has been registered, here where it meets nothing: the app stays free to have it, with
+  // defaults and hooks that are not this cookie's, or to have another plugin of the kind.
+  await fastify().register(fastifyCookie);
   app.decorateRequest(SESSION);
   app.decorateRequest('session', {
     getter(this: FastifyRequest) {
