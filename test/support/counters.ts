@@ -1,29 +1,72 @@
 import { randomUUID } from 'node:crypto';
+import type { Counters, UnavailableCode } from '../../src/counters/counters.ts';
 import { MemcachedCounters } from '../../src/counters/memcached.ts';
+import type { Login } from './memcached.ts';
+
+interface Options {
+  readonly ttl?: number;
+  readonly login?: Login | undefined;
+  /** Where log lines go. */
+  readonly log?: string[];
+  readonly host?: string;
+}
 
 /** Counters in this process, connected to servers on the loopback address, until the test ends. */
 export function openCounters(
   t: { teardown(action: () => unknown): void },
   ports: readonly number[],
-  ttl = 60,
+  { ttl = 60, login, log = [], host = '127.0.0.1' }: Options = {},
 ): MemcachedCounters {
   const counters = new MemcachedCounters(
-    ports.map((port) => ({ host: '127.0.0.1', port })),
+    ports.map((port) => ({ host, port, ...login })),
     ttl,
   );
-  counters.open({ info: () => undefined, warn: () => undefined });
-  t.teardown(() => {
-    counters.close();
-  });
+  const write = (line: string): void => void log.push(line);
+  counters.open({ info: write, warn: write });
+  t.teardown(() => counters.close());
   return counters;
 }
 
 /** A random key. */
-export function draw(): { key: string } {
-  return { key: randomUUID().replaceAll('-', '') };
+export function draw(): string {
+  return randomUUID().replaceAll('-', '');
 }
 
 /** A deadline like a greeting's. */
 export function soon(): number {
   return performance.now() + 1000;
+}
+
+/** One session, by its key. */
+export class CountedSession {
+  key = draw();
+  readonly #counters: Counters;
+
+  constructor(counters: Counters) {
+    this.#counters = counters;
+  }
+
+  start(): Promise<void> {
+    return this.#counters.start(() => (this.key = draw()), soon());
+  }
+
+  increment(): Promise<number | undefined> {
+    return this.#counters.increment(this.key, soon());
+  }
+
+  end(): Promise<void> {
+    return this.#counters.end(this.key, soon());
+  }
+
+  /** What a greeting comes to: a count, or the code of the failure. An unknown session is started anew. */
+  async greet(): Promise<number | UnavailableCode> {
+    try {
+      const count = await this.increment();
+      if (count !== undefined) return count;
+      await this.start();
+      return 1;
+    } catch (error) {
+      return (error as { code: UnavailableCode }).code;
+    }
+  }
 }

@@ -1,14 +1,14 @@
-import { CountersUnavailable, type Counters, type Trouble } from '../../src/counters/counters.ts';
+import { CountersUnavailable, type Counters, type UnavailableCode } from '../../src/counters/counters.ts';
 import { MemoryCounters } from '../../src/counters/memory.ts';
 
-/** Counters that write down what they are asked, and cannot be asked when a test says so. */
+/** Counters that write down what they are asked, and fail when a test says so. */
 export class Recorder implements Counters {
   readonly place = 'a test';
   /** What was asked, such as `increment KEY`. */
   readonly asked: string[] = [];
   /** How long each of those had, in milliseconds. */
-  readonly patience: number[] = [];
-  /** What every question fails with, if anything. */
+  readonly timesLeft: number[] = [];
+  /** What every call fails with, if anything. */
   failure: Error | undefined;
   readonly #counters = new MemoryCounters(60);
 
@@ -22,35 +22,35 @@ export class Recorder implements Counters {
     this.#counters.close();
   }
 
-  async start<Drawn extends { readonly key: string }>(draw: () => Drawn, deadline: number): Promise<Drawn> {
-    const drawn = draw();
-    this.#hear(`start ${drawn.key}`, deadline);
-    return this.#counters.start(() => drawn);
+  async start(drawKey: () => string, deadline: number): Promise<void> {
+    const key = drawKey();
+    this.#record(`start ${key}`, deadline);
+    await this.#counters.start(() => key);
   }
 
   async increment(key: string, deadline: number): Promise<number | undefined> {
-    this.#hear(`increment ${key}`, deadline);
+    this.#record(`increment ${key}`, deadline);
     return this.#counters.increment(key);
   }
 
   async end(key: string, deadline: number): Promise<void> {
-    this.#hear(`end ${key}`, deadline);
+    this.#record(`end ${key}`, deadline);
     await this.#counters.end(key);
   }
 
   /** What was asked since the last time, without the keys. */
   heard(): string[] {
-    return this.asked.splice(0).map((question) => question.replace(/ .*/, ''));
+    return this.asked.splice(0).map((call) => call.replace(/ .*/, ''));
   }
 
-  #hear(question: string, deadline: number): void {
-    this.asked.push(question);
-    this.patience.push(deadline - performance.now());
+  #record(call: string, deadline: number): void {
+    this.asked.push(call);
+    this.timesLeft.push(deadline - performance.now());
     if (this.failure) throw this.failure;
   }
 }
 
 /** A failure whose cause is for the log, and not for the visitor. */
-export function unavailable(trouble: Trouble = 'unavailable'): CountersUnavailable {
-  return new CountersUnavailable(trouble, new Error('Memcached at secret.example:11211: it closed the connection'));
+export function unavailable(code: UnavailableCode = 'ERR_COUNTERS_UNAVAILABLE'): CountersUnavailable {
+  return new CountersUnavailable(code, new Error('Memcached at secret.example:11211: it closed the connection'));
 }
