@@ -1,172 +1,139 @@
-import { setTimeout as sleep } from 'node:timers/promises';
+import fastify from 'fastify';
 import { test, type Test } from 'tap';
 import type { Counters } from '../../src/counters/counters.ts';
 import { MemcachedCounters } from '../../src/counters/memcached.ts';
 import { MemoryCounters } from '../../src/counters/memory.ts';
-import { draw, openCounters, soon } from '../support/counters.ts';
-import { startMemcached } from '../support/memcached.ts';
+import { session } from '../../src/session.ts';
 import { until } from '../../tools/processes.ts';
+import { clock, CountedSession, openCounters, soon } from '../support/counters.ts';
+import { startMemcached, type Memcached } from '../support/memcached.ts';
+import { startProxy } from '../support/proxy.ts';
 
-/** The least that is allowed, in seconds. */
-const SHORT = 2;
+const QUIET = { info: () => undefined, warn: () => undefined };
 
-/** One session, by its key. */
-class Session {
-  key = draw().key;
-  private readonly counters: Counters;
-
-  constructor(counters: Counters) {
-    this.counters = counters;
-  }
-
-  async start(): Promise<void> {
-    this.key = (await this.counters.start(draw, soon())).key;
-  }
-
-  increment(): Promise<number | undefined> {
-    return this.counters.increment(this.key, soon());
-  }
-
-  end(): Promise<void> {
-    return this.counters.end(this.key, soon());
-  }
+function openInMemory(t: Test, ttl = 60): MemoryCounters {
+  const counters = new MemoryCounters(ttl);
+  counters.open();
+  t.teardown(() => counters.close());
+  return counters;
 }
 
-type Make = (t: Test, ttl?: number) => Promise<Counters>;
+async function started(counters: Counters, howMany: number): Promise<CountedSession[]> {
+  const sessions = Array.from({ length: howMany }, () => new CountedSession(counters));
+  await Promise.all(sessions.map((each) => each.start()));
+  return sessions;
+}
 
-const kinds: [string, Make][] = [
-  [
-    'in memory',
-    (t, ttl = 60) => {
-      const counters = new MemoryCounters(ttl);
-      counters.open();
-      t.teardown(() => {
-        counters.close();
-      });
-      return Promise.resolve(counters);
-    },
-  ],
-  ['in Memcached', async (t, ttl) => openCounters(t, [(await startMemcached(t)).port], ttl)],
-  [
-    'in two Memcacheds',
-    async (t, ttl) => openCounters(t, [(await startMemcached(t)).port, (await startMemcached(t)).port], ttl),
-  ],
+/** Gives what waits until a memcached has so many connections more than now. */
+async function connections(memcached: Memcached): Promise<(howMany: number) => Promise<void>> {
+  const current = async (): Promise<number> => Number((await memcached.stats()).get('curr_connections'));
+  const none = await current();
+  return (howMany) => until(`there are ${howMany} connections`, async () => (await current()) === none + howMany);
+}
+
+const kinds: [string, (t: Test) => Promise<Counters>][] = [
+  ['in memory', async (t) => openInMemory(t)],
+  ['in Memcached', async (t) => openCounters(t, [(await startMemcached(t)).port])],
+  ['in two Memcacheds', async (t) => openCounters(t, [(await startMemcached(t)).port, (await startMemcached(t)).port])],
 ];
 
-for (const [kind, make] of kinds) {
+for (const [kind, open] of kinds) {
   await test(`counts ${kind}`, async (t) => {
-    const counters = await make(t);
+    const counters = await open(t);
 
     await t.test('a session starts at 1 and counts by ones, under the last key drawn', async (t) => {
-      for (let n = 0; n < 20; n += 1) {
-        const session = new Session(counters);
-        await session.start();
+      for (const one of await started(counters, 20)) {
         const counts: unknown[] = [];
-        for (let count = 2; count <= 11; count += 1) counts.push(await session.increment());
+        for (let count = 2; count <= 11; count += 1) counts.push(await one.increment());
         t.strictSame(counts, [2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
       }
     });
 
     await t.test('a session that does not exist is not made by asking for it', async (t) => {
-      const session = new Session(counters);
-      t.equal(await session.increment(), undefined);
-      t.equal(await session.increment(), undefined);
+      const unknown = new CountedSession(counters);
+      t.equal(await unknown.increment(), undefined);
+      t.equal(await unknown.increment(), undefined);
     });
 
     await t.test('a session that has ended is gone, and to end it again is well', async (t) => {
-      const session = new Session(counters);
-      await session.end();
-      await session.start();
-      await session.end();
-      t.equal(await session.increment(), undefined);
-      await session.end();
+      const one = new CountedSession(counters);
+      await one.end();
+      await one.start();
+      await one.end();
+      t.equal(await one.increment(), undefined);
+      await one.end();
     });
 
     await t.test('of a thousand at once each gets a number of its own', async (t) => {
-      const [session, bystander] = [new Session(counters), new Session(counters)];
-      await Promise.all([session.start(), bystander.start()]);
-      const counts = await Promise.all(Array.from({ length: 1000 }, () => session.increment()));
+      const [one, bystander] = (await started(counters, 2)) as [CountedSession, CountedSession];
+      const counts = await Promise.all(Array.from({ length: 1000 }, () => one.increment()));
       const each = Array.from({ length: 1000 }, (_, index) => index + 2);
       t.strictSame(counts, each, 'in the order in which they asked');
       t.equal(await bystander.increment(), 2, 'and nobody else notices');
     });
 
-    await t.test('two that start at once are two', async (t) => {
-      const sessions = Array.from({ length: 100 }, () => new Session(counters));
-      await Promise.all(sessions.map((session) => session.start()));
+    await t.test('a hundred that start at once are a hundred', async (t) => {
+      const sessions = await started(counters, 100);
       t.equal(new Set(sessions.map(({ key }) => key)).size, 100);
-      t.ok((await Promise.all(sessions.map((session) => session.increment()))).every((count) => count === 2));
+      t.strictSame(new Set(await Promise.all(sessions.map((each) => each.increment()))), new Set([2]));
     });
   });
 }
 
-await test('a session in use outlives its time to live, and an unused one ends', async (t) => {
-  const check = async ([kind, make]: (typeof kinds)[number]): Promise<void> => {
-    const counters = await make(t, SHORT);
-    const [used, unused, ended] = [new Session(counters), new Session(counters), new Session(counters)];
-    await Promise.all([used.start(), unused.start(), ended.start()]);
-    const began = performance.now();
-    let count = 1;
-    while (performance.now() - began < 2 * SHORT * 1000) {
-      await sleep(250);
-      t.equal(await used.increment(), (count += 1), `${kind} after ${(performance.now() - began).toFixed()} ms`);
-    }
-    t.equal(await unused.increment(), undefined, kind);
-    await until('the session that was in use ends too', async () => {
-      await sleep(SHORT * 1000 + 500);
-      return (await used.increment()) === undefined;
-    });
-  };
-  await Promise.all(kinds.map(check));
+await test('in memory a session in use outlives its time to live, and an unused one ends', async (t) => {
+  const counters = openInMemory(t, 10);
+  const forward = clock(t);
+  const [used, unused] = (await started(counters, 2)) as [CountedSession, CountedSession];
+  for (const count of [2, 3, 4]) {
+    forward(9900);
+    t.equal(await used.increment(), count);
+  }
+  t.equal(await unused.increment(), undefined);
+  forward(10_001);
+  t.equal(await used.increment(), undefined, 'once it is no longer in use it ends as well');
 });
 
 await test('in memory a session that has ended takes no memory', async (t) => {
-  const counters = new MemoryCounters(SHORT);
-  counters.open();
-  t.teardown(() => {
-    counters.close();
-  });
-  for (let n = 0; n < 1000; n += 1) await counters.start(draw);
-  t.equal(counters.sessions.size, 1000);
-  const last = await counters.start(draw);
-  await counters.end(last.key);
-  t.equal(counters.sessions.size, 1000);
-  const began = performance.now();
+  const counters = openInMemory(t, 10);
+  const forward = clock(t);
+  const [last] = (await started(counters, 1000)).slice(-1);
+  await last?.end();
+  t.equal(counters.sessions.size, 999);
+  forward(10_001);
   await until('all are forgotten, though nobody asks', () => counters.sessions.size === 0);
-  t.ok(performance.now() - began > SHORT * 1000 - 100, 'not before their time');
 });
 
-await test('in Memcached a session takes an item of the 96-byte slab class', async (t) => {
+await test('in Memcached each greeting renews the time to live', async (t) => {
   const memcached = await startMemcached(t);
-  const counters = openCounters(t, [memcached.port], 86_400);
-  let last = new Session(counters);
-  for (let n = 0; n < 100; n += 1) {
-    const sessions = Array.from({ length: 1000 }, () => (last = new Session(counters)));
-    await Promise.all(sessions.map((session) => session.start()));
-  }
-  const [items, slabs, all] = [await memcached.stats('items'), await memcached.stats('slabs'), await memcached.stats()];
-  const classes = [...items].filter(([name]) => name.endsWith(':number')).map(([name]) => name.split(':')[1] ?? '');
+  const [one] = (await started(openCounters(t, [memcached.port], { ttl: 100 }), 1)) as [CountedSession];
+  // The last command is there for its answer, with which `ask` ends.
+  const ttl = async (): Promise<number> => {
+    return Number(/t(\d+)/.exec(await memcached.ask(`mg ${one.key} t\r\nverbosity 0`))?.[1]);
+  };
+  t.ok(Math.abs((await ttl()) - 99) <= 1);
+  await memcached.ask(`touch ${one.key} 5\r\nverbosity 0`);
+  t.ok((await ttl()) <= 5);
+  t.equal(await one.increment(), 2);
+  await until('its time to live is as at first', async () => Math.abs((await ttl()) - 99) <= 1);
+  await memcached.ask(`touch ${one.key} -1\r\nverbosity 0`);
+  t.equal(await one.increment(), undefined, 'when it is over, the session ends');
+});
+
+await test('in Memcached a session takes an item of the 96-byte slab class, and a count goes beyond 32 bits', async (t) => {
+  const memcached = await startMemcached(t);
+  const [last] = (await started(openCounters(t, [memcached.port], { ttl: 86_400 }), 1000)).slice(-1);
+  const [items, slabs] = [await memcached.stats('items'), await memcached.stats('slabs')];
+  const classes = [...items].filter(([name]) => name.endsWith(':number'));
   t.strictSame(
-    classes.map((slab) => slabs.get(`${slab}:chunk_size`)),
-    ['96'],
+    classes.map(([name, number]) => [slabs.get(`${name.split(':')[1]}:chunk_size`), number]),
+    [['96', '1000']],
     'no other class holds any',
   );
-  t.equal(all.get('curr_items'), '100000');
-  t.comment(`${Number(all.get('bytes')) / 100_000} bytes each, in chunks of 96`);
-  // 59 bytes, the key and its digits: a count of five digits still fits.
-  await memcached.ask(`set ${last.key} 0 86400 5\r\n99998`);
-  t.equal(await last.increment(), 99_999);
-  t.equal((await memcached.stats('items')).size, items.size);
-});
-
-await test('in Memcached a count goes beyond 32 bits', async (t) => {
-  const memcached = await startMemcached(t);
-  const session = new Session(openCounters(t, [memcached.port]));
-  await session.start();
-  for (const count of [2 ** 31 - 1, 2 ** 32 - 1, 2 ** 40]) {
-    await memcached.ask(`set ${session.key} 0 60 ${String(count).length}\r\n${count}`);
-    t.equal(await session.increment(), count + 1);
-    t.equal(await session.increment(), count + 2);
+  for (const count of [99_998, 2 ** 31 - 1, 2 ** 32 - 1, 2 ** 40]) {
+    await memcached.ask(`set ${last?.key} 0 60 ${String(count).length}\r\n${count}`);
+    t.equal(await last?.increment(), count + 1);
+    if (count === 99_998) t.equal((await memcached.stats('items')).size, items.size, 'five digits still fit');
+    t.equal(await last?.increment(), count + 2);
   }
 });
 
@@ -174,34 +141,95 @@ await test('two Memcacheds share the sessions between them', async (t) => {
   const memcacheds = [await startMemcached(t), await startMemcached(t)];
   const ports = memcacheds.map(({ port }) => port);
   const [one, other] = [openCounters(t, ports), openCounters(t, ports)];
-  const sessions = Array.from({ length: 100 }, () => new Session(one));
-  await Promise.all(sessions.map((session) => session.start()));
-  for (const { key } of sessions)
+  for (const { key } of await started(one, 100))
     t.equal(await other.increment(key, soon()), 2, 'and every dyno looks in the same one');
   for (const memcached of memcacheds) t.ok(Number((await memcached.stats()).get('curr_items')) > 20);
 });
 
-await test('closing lets go of the connection', async (t) => {
+await test('two apps share counters over one connection, until the last of them has closed', async (t) => {
   const memcached = await startMemcached(t);
-  const counters = openCounters(t, [memcached.port]);
-  await new Session(counters).start();
-  const connections = async (): Promise<number> => Number((await memcached.stats()).get('curr_connections'));
-  const open = await connections();
-  // With commands under way, too.
-  const asked = Promise.allSettled(Array.from({ length: 10 }, () => new Session(counters).start()));
-  counters.close();
-  await asked;
-  await until('it is gone', async () => (await connections()) < open);
-  await sleep(300);
-  t.ok((await connections()) < open, 'and does not come back');
-  counters.close();
+  const connected = await connections(memcached);
+  const counters = new MemcachedCounters([{ host: '127.0.0.1', port: memcached.port }], 60);
+  // The second time they were closed before, and the apps close in the other order.
+  for (const order of [
+    [0, 1],
+    [1, 0],
+  ]) {
+    const apps = [fastify(), fastify()];
+    for (const app of apps) {
+      app.register(session, { counters });
+      app.get('/', async (request) => request.session.increment());
+      t.equal((await app.inject('/')).body, '1');
+    }
+    await connected(1);
+    const [first, last] = order.map((n) => apps[n]);
+    await first?.close();
+    t.equal((await last?.inject('/'))?.body, '1');
+    await connected(1);
+    await last?.close();
+    await connected(0);
+    await t.rejects(new CountedSession(counters).start(), { code: 'ERR_COUNTERS_UNAVAILABLE' });
+  }
 });
 
-await test('the log is told where the counts live, and no login', (t) => {
+await test('open and close may come in any order, and with commands under way', async (t) => {
+  const memcached = await startMemcached(t);
+  const connected = await connections(memcached);
+  const counters = new MemcachedCounters([{ host: '127.0.0.1', port: memcached.port }], 60);
+  const one = new CountedSession(counters);
+  const resources = (): number => process.getActiveResourcesInfo().length;
+  const before = resources();
+  counters.close();
+  await t.rejects(one.increment(), { code: 'ERR_COUNTERS_UNAVAILABLE' }, 'closed without having been opened');
+  for (let time = 0; time < 20; time += 1) {
+    counters.open(QUIET);
+    if (time % 2) counters.open(QUIET);
+    await one.start();
+    if (time % 3 === 0) await memcached.stall();
+    const asked = Promise.allSettled(Array.from({ length: 10 }, () => one.increment()));
+    counters.close();
+    if (time % 2) counters.close();
+    if (time % 5 === 0) counters.close();
+    t.strictSame(new Set((await asked).map(({ status }) => status)), new Set(['rejected']));
+    memcached.resume();
+  }
+  // So nothing can come back.
+  await until('no timer and no socket is left', () => resources() <= before);
+  await connected(0);
+});
+
+await test('a store that is silent from the start costs a call its time, and when opened again as well', async (t) => {
+  const proxy = await startProxy(t, (await startMemcached(t)).port);
+  await proxy.set('swallow');
+  const counters = new MemcachedCounters([{ host: '127.0.0.1', port: proxy.port }], 60);
+  for (let time = 0; time < 2; time += 1) {
+    counters.open(QUIET);
+    const began = performance.now();
+    await t.rejects(counters.increment(new CountedSession(counters).key, began + 200), {
+      code: 'ERR_COUNTERS_UNAVAILABLE',
+      cause: { message: /no connection in time$/ },
+    });
+    t.ok(performance.now() - began < 600);
+    counters.close();
+  }
+});
+
+await test('the log is told where the counts live, and no login', async (t) => {
   const server = { host: 'mc.example', port: 11_211, username: 'somebody', password: 'hunter2' };
   const { place } = new MemcachedCounters([server, { ...server, host: 'mc2.example' }], 60);
   t.match(place, /mc\.example:11211.*mc2\.example:11211/);
   t.notMatch(place, /hunter2|somebody/);
   t.match(new MemoryCounters(60).place, /memory/);
-  t.end();
+});
+
+await test('options that cannot work are refused', async (t) => {
+  const server = { host: 'store.example', port: 11_211 };
+  for (const ttl of [0, -1, 1.5, NaN, Infinity, 2_592_001]) {
+    t.throws(() => new MemcachedCounters([server], ttl), { name: 'RangeError', message: /time to live is/ });
+    t.throws(() => new MemoryCounters(ttl), { name: 'RangeError' });
+  }
+  t.doesNotThrow(() => new MemcachedCounters([server], 2_592_000));
+  t.throws(() => new MemcachedCounters([], 60), { message: /at least one/ });
+  for (const port of [0, 65_536, NaN])
+    t.throws(() => new MemcachedCounters([{ ...server, port }], 60), { message: `${port} is not a port` });
 });

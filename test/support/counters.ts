@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import type { Test } from 'tap';
 import type { Counters, UnavailableCode } from '../../src/counters/counters.ts';
 import { MemcachedCounters } from '../../src/counters/memcached.ts';
 import type { Login } from './memcached.ts';
@@ -35,6 +36,14 @@ export function draw(): string {
 /** A deadline like a greeting's. */
 export function soon(): number {
   return performance.now() + 1000;
+}
+
+/** Gives what moves the clock of this process forward, so that nothing has to be waited for, until the test ends. */
+export function clock(t: Test): (milliseconds: number) => void {
+  const now = performance.now.bind(performance);
+  let ahead = 0;
+  t.intercept(performance, 'now', { value: () => now() + ahead });
+  return (milliseconds) => void (ahead += milliseconds);
 }
 
 /** One session, by its key. */
