@@ -1,17 +1,20 @@
-import { setTimeout as sleep } from 'node:timers/promises';
-import tap, { type Test } from 'tap';
-import { MemcachedCounters } from '../../src/counters/memcached.ts';
-import { MemoryCounters } from '../../src/counters/memory.ts';
-import { draw, openCounters, soon } from '../support/counters.ts';
-import { startMemcached, type Memcached } from '../support/memcached.ts';
+import { test } from 'tap';
 import { until } from '../../tools/processes.ts';
+import { clock, CountedSession, openCounters, soon } from '../support/counters.ts';
+import { startMemcached, type Memcached } from '../support/memcached.ts';
 import { startProxy, type Proxy } from '../support/proxy.ts';
-import { AT_ONCE, brokenPromises, NOISE, Visitor, type Greeting } from '../support/visitors.ts';
-import { startWeb, UNCOVERED } from '../support/web.ts';
+import { AT_ONCE, IN_TIME } from '../support/visitors.ts';
 
-// Most of these tests wait for a server's silence to have lasted, so all run at once.
-tap.jobs = 6;
-const test = (name: string, act: (t: Test) => unknown) => tap.test(name, { buffered: true }, act);
+type Outcome = Awaited<ReturnType<CountedSession['greet']>>;
+
+const UNAVAILABLE = 'ERR_COUNTERS_UNAVAILABLE';
+
+/** Greets all at once, and gives what each was told, and how long the slowest took. */
+async function greetAll(sessions: readonly CountedSession[]): Promise<{ outcomes: Outcome[]; took: number }> {
+  const began = performance.now();
+  const outcomes = await Promise.all(sessions.map((session) => session.greet()));
+  return { outcomes, took: performance.now() - began };
+}
 
 for (const [fault, begin, end] of [
   ['dead', (it: Memcached) => it.kill(), (it: Memcached) => it.restart()],
@@ -22,89 +25,98 @@ for (const [fault, begin, end] of [
     (_: Memcached, it: Proxy) => it.set('pass'),
   ],
 ] as const) {
-  void test(`one server of two ${fault}`, async (t) => {
+  await test(`one server of two ${fault}`, async (t) => {
     const [one, two] = [await startMemcached(t), await startMemcached(t)];
     const proxy = await startProxy(t, one.port);
-    const web = await startWeb(t, { ...UNCOVERED, DYNO: 'web.1', MEMCACHE_SERVERS: `${proxy.address},${two.address}` });
-    const visitors = Array.from({ length: 20 }, () => new Visitor(web.url));
-    t.teardown(() => Promise.all(visitors.map((visitor) => visitor.stop())));
-    for (const visitor of visitors) await visitor.ask();
+    const log: string[] = [];
+    const counters = openCounters(t, [proxy.port, two.port], { log });
+    const forward = clock(t);
+    const newcomers = (): CountedSession[] => Array.from({ length: 10 }, () => new CountedSession(counters));
+    const sessions = newcomers().concat(newcomers());
+    t.strictSame(new Set((await greetAll(sessions)).outcomes), new Set([1]));
     await begin(one, proxy);
-    for (const visitor of visitors) visitor.walk(20);
-    const began = performance.now();
 
-    // Newcomers, all the while.
-    const newcomers: Greeting[] = [];
-    while (performance.now() < began + 4000) {
-      const newcomer = new Visitor(web.url);
-      newcomers.push(await newcomer.ask());
-      await newcomer.stop();
+    const first = await greetAll([...sessions, ...newcomers()]);
+    t.ok(first.took < IN_TIME, `${first.took.toFixed()} ms`);
+    const isTouched = (_: unknown, n: number): boolean => first.outcomes[n] === UNAVAILABLE;
+    const touched = sessions.filter(isTouched);
+    const others = sessions.filter((_, n) => !isTouched(_, n));
+    t.ok(touched.length > 0 && others.length > 0, `${touched.length} sessions are on it`);
+    const key = touched[0]?.key ?? '';
+
+    // Nearly for as long as that server has time.
+    forward(4000);
+    await until('it is known to fail', async () => (await greetAll(newcomers())).took < AT_ONCE);
+    let count = 2;
+    for (; count < 5; count += 1) {
+      t.strictSame(new Set((await greetAll(others)).outcomes), new Set([count + 1]), 'the others go on undisturbed');
+      const { outcomes, took } = await greetAll(newcomers());
+      t.strictSame(new Set(outcomes), new Set([1]), 'newcomers go to the other server');
+      t.ok(took < AT_ONCE);
+      t.strictSame(new Set((await greetAll(touched)).outcomes), new Set([UNAVAILABLE]), 'its sessions wait for it');
     }
-    t.strictSame(
-      newcomers.filter(({ count }) => count !== 1),
-      [],
-      'new sessions are all well',
-    );
-    const touched = visitors.filter(({ greetings }) => greetings.at(-1)?.status === 503);
-    t.ok(touched.length > 0 && touched.length < visitors.length, `${touched.length} sessions are on it`);
-    const waits = touched.map(({ greetings }) => greetings.filter(({ took }) => took > AT_ONCE).length);
-    t.ok(Math.max(...waits) <= 2, 'only the first few requests wait at all');
+    forward(5000);
+    t.strictSame(new Set((await greetAll(touched)).outcomes), new Set([1]), 'then they start again on the other');
+    t.match(log, [/is not available/], 'it is logged once');
 
-    await until('they start again on the other', () =>
-      touched.every(({ greetings }) => greetings.at(-1)?.status === 200),
-    );
-    t.ok(performance.now() - began < 6000 + NOISE);
     await end(one, proxy);
-    await until('newcomers are on it again, and it is back in the log', async () => {
-      const newcomer = new Visitor(web.url);
-      await newcomer.ask();
-      await newcomer.stop();
-      return web.log.some((line) => line.includes('is available again'));
-    });
-    const back = performance.now();
-    await until('all have gone on', () => visitors.every(({ greetings }) => (greetings.at(-1)?.at ?? 0) > back + 500));
-    await Promise.all(visitors.map((visitor) => visitor.stop()));
-    for (const visitor of visitors) {
-      const { greetings } = visitor;
-      const isTouched = touched.includes(visitor);
-      t.strictSame(brokenPromises(visitor), []);
-      t.equal(greetings.filter(({ isNew }) => isNew).length, isTouched ? 2 : 1, 'nobody starts again a second time');
-      if (!isTouched)
-        t.strictSame(
-          greetings.filter(({ status }) => status !== 200),
-          [],
-          'the other goes on undisturbed',
-        );
-    }
+    await until('it is back', async () =>
+      counters.end(key, soon()).then(
+        () => true,
+        () => false,
+      ),
+    );
+    t.strictSame(new Set((await greetAll(touched)).outcomes), new Set([2]), 'nobody starts again a second time');
+    t.strictSame(new Set((await greetAll(others)).outcomes), new Set([count + 1]));
+    t.match(log, [/is not available/, /is available again$/]);
+    const items = async (): Promise<number> => Number((await one.stats()).get('total_items'));
+    const before = await items();
+    await greetAll([...newcomers(), ...newcomers()]);
+    t.ok((await items()) > before, 'newcomers are on it again');
   });
 }
 
-void test('both servers dead for longer than the silence that one may keep', async (t) => {
+await test('both servers dead for longer than one may be, and then back', async (t) => {
   const servers = [await startMemcached(t), await startMemcached(t)];
   const counters = openCounters(
     t,
     servers.map(({ port }) => port),
   );
-  const { key } = await counters.start(draw, soon());
+  const forward = clock(t);
+  const session = new CountedSession(counters);
+  await session.start();
   for (const server of servers) await server.kill();
-  const killed = performance.now();
-  await until('it has been long', async () => {
-    await t.rejects(counters.increment(key, soon()), { message: /not available/ });
-    await t.rejects(counters.start(draw, soon()), { message: /not available/ });
-    await sleep(500);
-    return performance.now() - killed > 6000;
-  });
+  for (let time = 0; time < 3; time += 1) {
+    const newcomer = new CountedSession(counters);
+    t.strictSame((await greetAll([session, newcomer])).outcomes, [UNAVAILABLE, UNAVAILABLE]);
+    forward(3000);
+  }
   for (const server of servers) await server.restart();
-  await until('all is well', () =>
-    counters.start(draw, soon()).then(
-      () => true,
-      () => false,
-    ),
-  );
-  t.equal(await counters.increment(key, soon()), undefined);
+  await until('all is well', async () => (await session.greet()) === 1);
+  t.equal(await session.greet(), 2);
 });
 
-void test('two slow servers: newcomers and all others are greeted', async (t) => {
+await test('a server that refuses to count: newcomers go to the other', async (t) => {
+  const [one, two] = [await startMemcached(t), await startMemcached(t)];
+  const proxy = await startProxy(t, one.port);
+  const log: string[] = [];
+  const counters = openCounters(t, [proxy.port, two.port], { log });
+  proxy.tamper = (response) => [refused(response)];
+  const { outcomes } = await greetAll(Array.from({ length: 20 }, () => new CountedSession(counters)));
+  t.strictSame(new Set(outcomes), new Set([1]));
+  t.match(log, [/refuses INCREMENT: "no", status 0x82$/]);
+  t.equal((await two.stats()).get('curr_items'), '20');
+});
+
+/** The response to an INCREMENT that a server without memory left would send, but shorter. */
+function refused(response: Buffer): Buffer {
+  const header = Buffer.from(response.subarray(0, 24));
+  header.writeUInt16BE(0x82, 6);
+  header.writeUInt32BE(2, 8);
+  return Buffer.concat([header, Buffer.from('no')]);
+}
+
+await test('two slow servers: newcomers and all others are greeted', async (t) => {
   const proxies = [
     await startProxy(t, (await startMemcached(t)).port),
     await startProxy(t, (await startMemcached(t)).port),
@@ -113,49 +125,37 @@ void test('two slow servers: newcomers and all others are greeted', async (t) =>
     t,
     proxies.map(({ port }) => port),
   );
-  const known = await Promise.all(Array.from({ length: 10 }, () => counters.start(draw, soon())));
-  for (const { delay } of proxies) delay.down = 550;
-  for (let count = 2; count < 5; count += 1) {
-    const newcomer = counters.start(draw, soon());
-    const counts = await Promise.all(known.map(({ key }) => counters.increment(key, soon())));
-    t.strictSame(new Set(counts), new Set([count]));
-    t.equal(await counters.increment((await newcomer).key, soon()), 2);
-  }
-  t.equal(proxies[0]?.accepted, 1, 'over the same connections');
+  const sessions = Array.from({ length: 10 }, () => new CountedSession(counters));
+  await greetAll(sessions);
+  for (const { delay } of proxies) delay.down = 600;
+  const newcomer = new CountedSession(counters);
+  t.strictSame((await greetAll([...sessions, newcomer])).outcomes, [...sessions.map(() => 2), 1]);
+  t.strictSame(
+    proxies.map(({ accepted }) => accepted),
+    [1, 1],
+    'over the same connections',
+  );
 });
 
-void test('a session is ended on the server where its count lives, or not at all', async (t) => {
+await test('a session is ended on the server where its count lives, or not at all', async (t) => {
   const servers = [await startMemcached(t), await startMemcached(t)];
   const counters = openCounters(
     t,
     servers.map(({ port }) => port),
   );
-  const sessions = await Promise.all(Array.from({ length: 20 }, () => counters.start(draw, soon())));
+  const forward = clock(t);
+  const sessions = Array.from({ length: 20 }, () => new CountedSession(counters));
+  await greetAll(sessions);
+  const keys = sessions.map(({ key }) => key);
   await servers[0]?.stall();
-  await Promise.allSettled(sessions.map(({ key }) => counters.increment(key, soon())));
-  await sleep(6000);
-  const outcomes = await Promise.allSettled(sessions.map(({ key }) => counters.end(key, soon())));
+  await greetAll(sessions);
+  forward(6000);
+  t.strictSame(new Set((await greetAll(sessions)).outcomes), new Set([1, 3]), 'all are served by the other');
+  const ended = await Promise.allSettled(keys.map((key) => counters.end(key, soon())));
+  t.strictSame(new Set(ended.map(({ status }) => status)), new Set(['fulfilled', 'rejected']));
   servers[0]?.resume();
-  const kept = sessions.find((_, n) => outcomes[n]?.status === 'rejected')?.key ?? '';
-  const countOfKept = (): Promise<number | undefined> => counters.increment(kept, soon()).catch(() => undefined);
-  await until('its sessions are served there again', async () => (await countOfKept()) !== undefined);
-  for (const [n, { status }] of outcomes.entries()) {
-    const count = await counters.increment(sessions[n]?.key ?? '', soon());
-    t.equal(count === undefined, status === 'fulfilled');
-  }
-  t.strictSame(new Set(outcomes.map(({ status }) => status)), new Set(['fulfilled', 'rejected']));
-});
-
-void test('options that cannot work are refused', (t) => {
-  const server = { host: 'store.example', port: 11_211 };
-  for (const ttl of [0, -1, 1.5, NaN, Infinity, 2_592_001]) {
-    t.throws(() => new MemcachedCounters([server], ttl), { name: 'RangeError', message: /time to live is/ });
-    t.throws(() => new MemoryCounters(ttl), { name: 'RangeError' });
-  }
-  t.doesNotThrow(() => new MemcachedCounters([server], 2_592_000));
-  t.throws(() => new MemcachedCounters([], 60), { message: /at least one/ });
-  for (const port of [0, 65_536, NaN]) {
-    t.throws(() => new MemcachedCounters([{ ...server, port }], 60), { message: `${port} is not a port` });
-  }
-  t.end();
+  const kept = keys.filter((_, n) => ended[n]?.status === 'rejected');
+  const countOf = (key = ''): Promise<number | undefined> => counters.increment(key, soon()).catch(() => undefined);
+  await until('its sessions are served there again', async () => (await countOf(kept[0])) !== undefined);
+  for (const key of keys) t.equal((await countOf(key)) !== undefined, kept.includes(key));
 });

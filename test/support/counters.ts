@@ -50,13 +50,15 @@ export function clock(t: Test): (milliseconds: number) => void {
 export class CountedSession {
   key = draw();
   readonly #counters: Counters;
+  #isStarted = false;
 
   constructor(counters: Counters) {
     this.#counters = counters;
   }
 
-  start(): Promise<void> {
-    return this.#counters.start(() => (this.key = draw()), soon());
+  async start(): Promise<void> {
+    await this.#counters.start(() => (this.key = draw()), soon());
+    this.#isStarted = true;
   }
 
   increment(): Promise<number | undefined> {
@@ -67,10 +69,10 @@ export class CountedSession {
     return this.#counters.end(this.key, soon());
   }
 
-  /** What a greeting comes to: a count, or the code of the failure. An unknown session is started anew. */
+  /** What a greeting comes to: a count, or the code of the failure. A session that is new or unknown is started. */
   async greet(): Promise<number | UnavailableCode> {
     try {
-      const count = await this.increment();
+      const count = this.#isStarted ? await this.increment() : undefined;
       if (count !== undefined) return count;
       await this.start();
       return 1;
