@@ -1,5 +1,5 @@
 import dns from 'node:dns';
-import { connect, type Socket } from 'node:net';
+import { connect, isIP, type Socket } from 'node:net';
 
 /** What a client needs of the world: sockets, names, a clock, chance. A test hands in a simulated one. */
 export interface Runtime {
@@ -34,7 +34,10 @@ export function realRuntime(host: string, port: number): Runtime {
         autoSelectFamily: false,
         lookup: (name, _options, callback) =>
           void addressesOf(name).then(
-            (found) => callback(null, pick(found.map(({ address }) => address))),
+            (found) => {
+              const address = pick(found.map((each) => each.address));
+              callback(null, address, isIP(address));
+            },
             (error: unknown) => callback(error as NodeJS.ErrnoException, ''),
           ),
         noDelay: true,
