@@ -13,9 +13,10 @@ import { createConnection, createServer, type AddressInfo, type Server, type Soc
  * - `cut`: a connection's next answer is cut in the middle, and the connection lost
  * - `finish`: a connection is politely closed as soon as it sends something more
  * - `linger`: like `finish`, but the server still gets what was sent
+ * - `no touch`: a connection is politely closed at TOUCH, once what came before it has been answered
  */
 export type Fault =
-  'pass' | 'swallow' | 'stuck' | 'mute' | 'crumble' | 'refuse' | 'reset' | 'cut' | 'finish' | 'linger';
+  'pass' | 'swallow' | 'stuck' | 'mute' | 'crumble' | 'refuse' | 'reset' | 'cut' | 'finish' | 'linger' | 'no touch';
 
 /** A TCP proxy that stands before a Memcached server and makes faults. */
 export interface Proxy {
@@ -38,6 +39,7 @@ export interface Proxy {
 }
 
 const CRUMB = 5;
+const TOUCH = 0x1c;
 
 /** Starts a proxy to a port of the loopback address, until the end of the test. */
 export async function startProxy(t: { teardown(action: () => unknown): void }, upstream: number): Promise<Proxy> {
@@ -64,6 +66,8 @@ export async function startProxy(t: { teardown(action: () => unknown): void }, u
     clients.add(client);
     const memcached = createConnection(upstream, '127.0.0.1').setNoDelay();
     memcached.on('error', () => client.destroy());
+    let outstanding = 0;
+    let isLast = false;
     const [up, down] = [lane((bytes) => memcached.write(bytes)), lane((bytes) => client.write(bytes))];
     client.on('close', () => {
       clients.delete(client);
@@ -73,13 +77,22 @@ export async function startProxy(t: { teardown(action: () => unknown): void }, u
       if (fault === 'swallow') return;
       if (fault === 'finish' || fault === 'linger') client.end();
       if (fault === 'stuck') for (const command of split(bytes)) if (!isAboutKey(command)) up(command, delay.up);
-      if (fault !== 'stuck' && fault !== 'finish') up(bytes, delay.up);
+      if (fault === 'no touch') {
+        for (const command of split(bytes)) {
+          isLast ||= command[1] === TOUCH;
+          if (!isLast) up(command, delay.up);
+          outstanding += isLast ? 0 : 1;
+        }
+      } else if (fault !== 'stuck' && fault !== 'finish') up(bytes, delay.up);
     });
     memcached.on('close', () => client.destroy());
     memcached.on('data', (bytes) => {
       if (fault === 'mute' || fault === 'linger') return;
       if (fault === 'cut') client.end(bytes.subarray(0, bytes.length / 2));
       else for (const piece of piecesOf(bytes)) down(piece, delay.down);
+      if (fault !== 'no touch') return;
+      outstanding -= split(bytes).length;
+      if (isLast && outstanding === 0) client.end();
     });
   }
 

@@ -1,0 +1,216 @@
+import { spawnSync } from 'node:child_process';
+import dns from 'node:dns';
+import { once } from 'node:events';
+import { createConnection, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import { createServer as createTlsServer } from 'node:tls';
+import { test, type Test } from 'tap';
+import type { UnavailableCode } from '../../src/counters/counters.ts';
+import { PROBE_KEY } from '../../src/memcached/protocol.ts';
+import { freePort, listens, start, stop, until } from '../../tools/processes.ts';
+import { CountedSession, openCounters } from '../support/counters.ts';
+import { startMemcached } from '../support/memcached.ts';
+import { startProxy } from '../support/proxy.ts';
+
+// What real stores say and do, and what the log and the code say of it.
+
+const LOGIN = { username: 'app', password: 'secret' };
+
+/** Why a test that needs a program is skipped; in CI none is. */
+function without(program: string, args: readonly string[]): { skip: string | false } {
+  const isMissing = spawnSync(program, args).status !== 0;
+  return { skip: isMissing && !process.env.CI && `there is no ${program} that knows ${args.join(' ')}` };
+}
+
+const WITH_SASL = without('memcached', ['-S', '-V']);
+
+/** Opens counters, waits until a line in the log says what is wrong, and checks the code of what is asked then. */
+async function checkRefusal(
+  t: Test,
+  port: number,
+  { code, says, login }: { code: UnavailableCode; says: RegExp; login?: typeof LOGIN },
+): Promise<{ session: CountedSession; log: string[] }> {
+  const log: string[] = [];
+  const session = new CountedSession(openCounters(t, [port], { login, log }));
+  await until('the log says what is wrong', () => log.length > 0);
+  t.match(log[0], says);
+  t.equal(await session.greet(), code);
+  t.equal(log.length, 1);
+  return { session, log };
+}
+
+async function listen(t: Test, server: Server, host = '127.0.0.1', port = 0): Promise<number> {
+  const sockets = new Set<Socket>();
+  server.on('connection', (socket: Socket) => sockets.add(socket.on('error', () => undefined))).listen(port, host);
+  t.teardown(() => {
+    server.close();
+    for (const socket of sockets) socket.destroy();
+  });
+  await once(server, 'listening');
+  return (server.address() as AddressInfo).port;
+}
+
+await test('a memcached that is full of connections says so, and is back when some have gone', async (t) => {
+  const memcached = await startMemcached(t, { args: ['-c', '32', '-t', '1'] });
+  const sockets: Socket[] = [];
+  t.teardown(() => sockets.forEach((socket) => socket.destroy()));
+  let isFull = false;
+  while (!isFull) {
+    const socket = createConnection(memcached.port, '127.0.0.1').on('error', () => undefined);
+    sockets.push(socket);
+    // It answers NOOP, or says that it is full.
+    socket.write(Buffer.from([0x80, 0x0a, ...Buffer.alloc(22)]));
+    const [bytes] = (await once(socket, 'data')) as [Buffer];
+    isFull = bytes[0] !== 0x81;
+  }
+  const { session, log } = await checkRefusal(t, memcached.port, {
+    code: 'ERR_COUNTERS_NOT_MEMCACHED',
+    says: /is not available: it sent "ERROR Too many open connections\\r\\n"$/,
+  });
+  for (const socket of sockets) socket.destroy();
+  await until('it counts', async () => (await session.greet()) === 1);
+  t.match(log[1], /is available again$/);
+});
+
+await test('a memcached that speaks only the text protocol is quoted', async (t) => {
+  const { port } = await startMemcached(t, { args: ['-B', 'ascii'] });
+  await checkRefusal(t, port, { code: 'ERR_COUNTERS_NOT_MEMCACHED', says: /is not available: it sent "ERROR\\r\\n"$/ });
+});
+
+await test('Redis says nothing', without('redis-server', ['--version']), async (t) => {
+  const port = await freePort();
+  const redis = start('redis-server', ['--port', String(port), '--bind', '127.0.0.1', '--save', '']);
+  t.teardown(() => stop(redis));
+  await listens(redis, port);
+  const says = /is not available: no response within a second$/;
+  await checkRefusal(t, port, { code: 'ERR_COUNTERS_UNAVAILABLE', says });
+});
+
+await test('a server that wants TLS closes the connection, or is quoted', async (t) => {
+  // OpenSSL says nothing to what does not look like TLS. Others send an alert.
+  const silent = await listen(t, createTlsServer());
+  const says = /is not available: (it closed the connection|read ECONNRESET)$/;
+  await checkRefusal(t, silent, { code: 'ERR_COUNTERS_UNAVAILABLE', says });
+  const ALERT = Buffer.from([0x15, 0x03, 0x01, 0x00, 0x02, 0x02, 0x46]);
+  const alerting = await listen(
+    t,
+    createServer((socket) => socket.once('data', () => socket.end(ALERT))),
+  );
+  const quotes = /is not available: it sent "\\u0015\\u0003\\u0001\\u0000\\u0002\\u0002F"$/;
+  await checkRefusal(t, alerting, { code: 'ERR_COUNTERS_NOT_MEMCACHED', says: quotes });
+});
+
+await test('a login is set, and the memcached has none', async (t) => {
+  const { port } = await startMemcached(t);
+  const says = /is not available: it knows no login, but one is set: "Unknown command", status 0x81$/;
+  await checkRefusal(t, port, { code: 'ERR_COUNTERS_LOGIN_UNSUPPORTED', says, login: LOGIN });
+});
+
+await test('no login is set, and the memcached requires one', WITH_SASL, async (t) => {
+  const { port } = await startMemcached(t, { login: LOGIN });
+  const says = /is not available: it requires a login, and none is set: "Auth failure\.", status 0x20$/;
+  await checkRefusal(t, port, { code: 'ERR_COUNTERS_LOGIN_REQUIRED', says });
+});
+
+await test(
+  'a login that has worked is refused at once, without a warm-up, and works when it is restored',
+  WITH_SASL,
+  async (t) => {
+    const memcached = await startMemcached(t, { login: LOGIN });
+    const proxy = await startProxy(t, memcached.port);
+    const log: string[] = [];
+    const session = new CountedSession(openCounters(t, [proxy.port], { login: LOGIN, log }));
+    t.equal(await session.greet(), 1);
+    memcached.setPassword('another');
+    proxy.breakAll();
+    await until('it is refused', async () => (await session.greet()) === 'ERR_COUNTERS_LOGIN_REFUSED');
+    t.match(log.at(-1), /is not available: it refuses the login: "Auth failure\.", status 0x20\. Check its username/);
+    memcached.setPassword(LOGIN.password);
+    await until('it counts', async () => (await session.greet()) === 2);
+    t.match(log.at(-1), /is available again$/);
+  },
+);
+
+await test('a login that has never worked is warming up', WITH_SASL, async (t) => {
+  const memcached = await startMemcached(t, { login: { ...LOGIN, password: 'another' } });
+  const says = /is not available: it refuses the login: "Auth failure\.", status 0x20\. The login of a new add-on/;
+  const code = 'ERR_COUNTERS_WARMING_UP';
+  const { session } = await checkRefusal(t, memcached.port, { code, says, login: LOGIN });
+  memcached.setPassword(LOGIN.password);
+  await until('it counts', async () => (await session.greet()) === 1);
+});
+
+await test('a memcached that is full refuses to count newcomers, and goes on with those whom it knows', async (t) => {
+  const memcached = await startMemcached(t, { args: ['-M', '-m', '2'] });
+  const log: string[] = [];
+  const counters = openCounters(t, [memcached.port], { log });
+  const known = new CountedSession(counters);
+  t.equal(await known.greet(), 1);
+  // More items of this size than fit into 2 MB. The last command is there for its answer.
+  const keys = Array.from({ length: 25_000 }, (_, n) => String(n).padStart(32, 'k'));
+  await memcached.ask(`${keys.map((key) => `set ${key} 0 0 1 noreply\r\n1\r\n`).join('')}verbosity 0`);
+  for (let n = 0; n < 3; n += 1) t.equal(await new CountedSession(counters).greet(), 'ERR_COUNTERS_COMMAND_REFUSED');
+  t.equal(await known.greet(), 2);
+  t.match(log, [/refuses INCREMENT: "Out of memory allocating new item\.?", status 0x82$/], 'which is logged once');
+});
+
+await test('what is no count fails its own visitor, and nobody else', async (t) => {
+  const memcached = await startMemcached(t);
+  await memcached.ask(`set ${PROBE_KEY} 0 0 4\r\ntext`);
+  const proxy = await startProxy(t, memcached.port);
+  const log: string[] = [];
+  const counters = openCounters(t, [proxy.port], { log });
+  const [big, text, other] = Array.from({ length: 3 }, () => new CountedSession(counters));
+  for (const each of [big, text, other])
+    t.equal(await each?.greet(), 1, 'text under the key of the probe is no outage');
+  await memcached.ask(`set ${big?.key} 0 0 16\r\n${2 ** 53 - 1}`);
+  await memcached.ask(`set ${text?.key} 0 0 4\r\ntext`);
+  for (let count = 2; count < 5; count += 1) {
+    t.strictSame(await Promise.all([big, other, text].map((each) => each?.greet())), [
+      'ERR_COUNTERS_COMMAND_REFUSED',
+      count,
+      'ERR_COUNTERS_COMMAND_REFUSED',
+    ]);
+  }
+  t.equal(proxy.accepted, 1);
+  t.match(log, [/refuses INCREMENT: 9007199254740992 is no count$/, /refuses INCREMENT: "Non-numeric/]);
+});
+
+await test('a server that hangs up at TOUCH is sent no other after two, and the log says so once', async (t) => {
+  const proxy = await startProxy(t, (await startMemcached(t)).port);
+  const log: string[] = [];
+  const counters = openCounters(t, [proxy.port], { log });
+  const sessions = Array.from({ length: 20 }, () => new CountedSession(counters));
+  const greetAll = async (): Promise<Set<unknown>> =>
+    new Set(await Promise.all(sessions.map((session) => session.greet())));
+  await greetAll();
+  await proxy.set('no touch');
+  // Whoever comes while it hangs up gets no answer.
+  await until('it is known', async () => (await greetAll()) && log.some((line) => line.includes('hangs up at TOUCH')));
+  await until('all are greeted', async () => !(await greetAll()).has('ERR_COUNTERS_UNAVAILABLE'));
+  const count = (await sessions[0]?.increment()) ?? 0;
+  await Promise.all(sessions.slice(1).map((session) => session.increment()));
+  for (let n = 1; n < 6; n += 1) t.strictSame(await greetAll(), new Set([count + n]));
+  t.ok(log.length <= 5);
+  t.equal(log.filter((line) => /hangs up at TOUCH\. Sessions in use no longer outlive their/.test(line)).length, 1);
+  t.equal(proxy.accepted, 3);
+});
+
+await test(
+  'of two addresses of a name, one that is silent keeps nobody from the other',
+  { skip: process.platform !== 'linux' && 'only Linux has all of 127.0.0.0/8' },
+  async (t) => {
+    const memcached = await startMemcached(t);
+    // It accepts, and never answers.
+    await listen(t, createServer(), '127.0.0.2', memcached.port);
+    const addresses = ['127.0.0.2', '127.0.0.1'].map((address) => ({ address, family: 4 }));
+    t.intercept(dns.promises, 'lookup', { value: () => Promise.resolve(addresses) });
+    const log: string[] = [];
+    const session = new CountedSession(openCounters(t, [memcached.port], { host: 'store.example', log }));
+    t.equal(await session.greet(), 1);
+    await memcached.kill();
+    await until('the loss is noticed', async () => (await session.greet()) === 'ERR_COUNTERS_UNAVAILABLE');
+    await memcached.restart();
+    await until('it counts again', async () => (await session.greet()) === 1);
+    t.match(log, [/is not available/, /is available again$/]);
+  },
+);
