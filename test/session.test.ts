@@ -24,6 +24,11 @@ async function build(t: Test): Promise<{ app: FastifyInstance; counters: Recorde
     await request.session.end();
     return request.session.increment();
   });
+  app.get('/brief', async (request) => {
+    await request.session.increment();
+    await request.session.end();
+    return 'brief';
+  });
   app.get('/idle', (request) => ({ hasSession: typeof request.session.increment === 'function' }));
   app.setErrorHandler((error, _request, reply) => reply.code(error instanceof CountersUnavailable ? 503 : 500).send());
   t.teardown(() => app.close());
@@ -222,6 +227,8 @@ await test('ending clears the cookie that the request carried, by its attributes
   t.equal((await get('/end', 'sid=junk')).headers['set-cookie'], `sid=; ${cleared} SameSite=Lax`);
   t.notOk((await get('/end')).headers['set-cookie']);
   t.strictSame(counters.heard(), [], 'where there is no id there is nothing to end');
+  t.notOk((await get('/brief')).headers['set-cookie'], 'a cookie that the same request set is not set');
+  t.strictSame(counters.heard(), ['start', 'end']);
 });
 
 await test('while the store cannot be reached, the cookie stays as it is', async (t) => {
