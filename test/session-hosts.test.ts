@@ -126,10 +126,6 @@ function promised(name: string, others: number): string[] {
   ];
 }
 
-async function close(...apps: FastifyInstance[]): Promise<void> {
-  for (const app of apps) await app.close();
-}
-
 const EACH = {
   domain: 'example.com',
   signed: true,
@@ -155,7 +151,7 @@ const HOSTS = [
 
 await test('whatever is set for other cookies, the cookie is as promised', async (t) => {
   for (const host of HOSTS) {
-    for (const isFirst of [true, false]) {
+    for (const isFirst of 'hook' in host ? [true, false] : [true]) {
       const counters = new Recorder();
       const app = fastify({ trustProxy: true });
       if (isFirst) app.register(cookie, { secret: 'a secret', ...host });
@@ -166,7 +162,7 @@ await test('whatever is set for other cookies, the cookie is as promised', async
       t.strictSame(await visit(inject(app), counters, 'sid'), promised('sid', 4), `http, ${what}`);
       const secure = await visit(inject(app, HTTPS), counters, '__Host-sid');
       t.strictSame(secure, promised('__Host-sid', 4), `https, ${what}`);
-      await close(app);
+      await app.close();
     }
   }
 });
@@ -179,14 +175,6 @@ await test('over a socket, in scopes, under prefixes, with other cookie plugins 
       'a scope',
       (app, counters) =>
         app.register(async (scope) => scope.register(session, { counters }).register(routes), { prefix: '/p' }),
-    ],
-    [
-      'an awaited registration',
-      (app, counters) =>
-        app.register(async (scope) => {
-          await scope.register(session, { counters });
-          await scope.register(routes);
-        }),
     ],
     [
       'another plugin that decorates with cookies',
@@ -205,7 +193,7 @@ await test('over a socket, in scopes, under prefixes, with other cookie plugins 
       const get = await listen(app, headers);
       const prefix = app.hasRoute({ method: 'GET', url: '/p/idle' }) ? '/p' : '';
       t.strictSame(await visit(get, counters, cookieName, prefix), promised(cookieName, 2), `${name}, ${isSecure}`);
-      await close(app);
+      await app.close();
     }
   }
 });
@@ -229,7 +217,7 @@ await test('it can be used in every hook before the response is sent', async (t)
       const isEarlier = hook !== 'preSerialization';
       t.match(first, { body: `{"count":${isEarlier ? 2 : 1}}`, setCookies: { length: 1 } }, hook);
       t.match(next, { body: `{"count":${isEarlier ? 4 : 3}}`, setCookies: { length: 0 } }, hook);
-      await close(app);
+      await app.close();
     }
   }
 });
@@ -253,18 +241,10 @@ await test('error handlers and those of a 404 can use it, and a hook that fails 
   t.match(await get('/nowhere'), { body: 'nothing here, 1', setCookies: { length: 1 } });
   t.match(await get('/fail'), { body: 'Error: failed, 1', setCookies: { length: 1 } });
   t.match(await get('/hook'), { body: 'Error: a hook failed, 2', setCookies: { length: 1 } });
-  await close(app);
+  await app.close();
 });
 
-await test('a part of an app that did not register it has none', async (t) => {
-  const app = fastify();
-  app.register(async (part) => part.register(session, { counters: new MemoryCounters(60) }));
-  app.get('/', async (request) => String('session' in request));
-  t.match(await inject(app)('/'), { body: 'false', setCookies: { length: 0 } });
-  await close(app);
-});
-
-await test('two apps on one host, or two parts of an app, have cookies of their own', async (t) => {
+await test('two apps on one host, or two parts of an app, have cookies of their own, and a third has none', async (t) => {
   const counters = new MemoryCounters(60);
   const app = fastify();
   for (const cookieName of ['left', 'right']) {
@@ -272,7 +252,9 @@ await test('two apps on one host, or two parts of an app, have cookies of their 
       prefix: `/${cookieName}`,
     });
   }
+  app.get('/', async (request) => String('session' in request));
   const get = inject(app);
+  t.equal((await get('/')).body, 'false');
   const [left, right] = [await get('/left/'), await get('/right/')];
   const jar = [...left.setCookies, ...right.setCookies].map((set) => set.split(';')[0]).join('; ');
   t.match(jar, /^left=[\w-]{24}; right=[\w-]{24}$/);
@@ -280,7 +262,7 @@ await test('two apps on one host, or two parts of an app, have cookies of their 
     for (const url of ['/left/', '/right/']) t.match(await get(url, jar), { body: count, setCookies: { length: 0 } });
   await get('/left/end', jar);
   t.equal((await get('/right/', jar)).body, '4', 'and one is ended without the other');
-  await close(app);
+  await app.close();
 });
 
 async function refusal(options: object, version?: string): Promise<Error | undefined> {
@@ -292,7 +274,7 @@ async function refusal(options: object, version?: string): Promise<Error | undef
   } catch (error) {
     return error as Error;
   } finally {
-    await close(app);
+    await app.close();
   }
 }
 
@@ -333,5 +315,5 @@ await test('an app tells failures apart by their code, and without an error hand
     t.strictSame(JSON.parse(body), { statusCode: 503, code, error: 'Service Unavailable', message });
     t.equal((await get('/own/')).body, `CountersUnavailable ${code}`);
   }
-  await close(app);
+  await app.close();
 });
