@@ -9,7 +9,7 @@ import { startWeb, UNCOVERED } from './support/web.ts';
 
 const [INCREMENT, TOUCH] = [0x05, 0x1c];
 
-await test('an unknown id takes two commands, and both together no more than a second', async (t) => {
+await test('an unknown id takes two commands, and both together no more than a second', withLogin(), async (t) => {
   const it = await scene(t);
   it.proxy.delay.down = 300;
   const forger = new Visitor(it.web.url, 'sid=AAAAAAAAAAAAAAAAAAAAAAAA');
@@ -18,7 +18,7 @@ await test('an unknown id takes two commands, and both together no more than a s
   t.ok(slow.took > 590);
 });
 
-await test('replies 300 ms late, on a connection already logged in', async (t) => {
+await test('replies 300 ms late, on a connection already logged in', withLogin(), async (t) => {
   const it = await scene(t);
   const during = await suffer(t, it, {
     begin: () => (it.proxy.delay.down = 300),
