@@ -16,7 +16,7 @@ export interface MemcachedServer {
 
 /** How often deadlines are checked. */
 const TICK_MS = 25;
-/** For how long after a call somebody may be there who waits for the server's return. */
+/** For how long after a call another one is expected. */
 const ASKED_RECENTLY_MS = 3000;
 /** A server that has hung up at TOUCH so often, and never answered one, is not sent another. */
 const MAX_HANG_UPS_AT_TOUCH = 2;
@@ -67,7 +67,7 @@ export class Client {
   readonly #runtime: Runtime;
   readonly #login: Login;
   readonly #connector: Connector;
-  #report: Report | undefined;
+  readonly #report: Report;
   #state: State = { name: 'closed' };
   /** Calls that have not been written. */
   #waiting: Call[] = [];
@@ -80,14 +80,15 @@ export class Client {
 
   constructor({ host, port, username, password }: MemcachedServer, runtime: Runtime = realRuntime(host, port)) {
     this.name = `Memcached at ${host.includes(':') ? `[${host}]` : host}:${port}`;
+    this.#report = new Report(this.name);
     this.#runtime = runtime;
     this.#login = new Login(username, password);
     this.#connector = new Connector(runtime, this.#login, {
       onReady: (connection, address, before) => this.#ready(connection, address, before),
       onFailed: (reason, isAddressLeft) => this.#attemptFailed(reason, isAddressLeft),
       onTouch: (response) => this.#touched(response),
-      onLost: (connection, reason, owed, isAtTouch) => {
-        if (isAtTouch) this.#hungUpAtTouch();
+      onHangUpAtTouch: () => this.#hungUpAtTouch(),
+      onLost: (connection, reason, owed) => {
         if (this.#state.name === 'ready' && this.#state.connection === connection) this.#lose(reason, owed);
       },
     });
@@ -101,7 +102,8 @@ export class Client {
   /** Starts to connect. `log` hears when the server is lost and when it serves again. */
   open(log: Log): void {
     if (this.#state.name !== 'closed') return;
-    this.#report = new Report(this.name, log);
+    this.#report.open(log);
+    this.#connector.expect();
     this.#connect();
   }
 
@@ -135,9 +137,11 @@ export class Client {
 
   #start(operation: Operation, key: string, deadline: number): Call {
     const now = this.#runtime.now();
+    const isExpected = this.#isExpected(now);
     this.#lastCallAt = now;
+    this.#connector.expect();
     if (this.#state.name === 'idle') this.#connect();
-    if (this.#state.name === 'failing' && this.#connector.isFree(now)) {
+    if (this.#state.name === 'failing' && this.#connector.isFree(now, isExpected)) {
       this.#connector.hurry();
       this.#connect();
     }
@@ -150,6 +154,11 @@ export class Client {
     return call;
   }
 
+  /** Whether somebody may wait for the server's return. */
+  #isExpected(now: number): boolean {
+    return now - this.#lastCallAt < ASKED_RECENTLY_MS;
+  }
+
   #resultOf(response: Response): number | undefined {
     const { opcode, status, outcome, count, words } = response;
     if (outcome === 'ok' || outcome === 'not found') {
@@ -160,10 +169,11 @@ export class Client {
       this.#login.checkCommand(response, this.#runtime.now());
     } catch (reason) {
       if (this.#state.name === 'ready') this.#state.connection.lose(reason as MemcachedError);
+      this.#report.lost(reason as MemcachedError);
       throw reason;
     }
     const refusal = `refuses ${nameOf(opcode)}: ${words}`;
-    this.#report?.refused(`${opcode} ${Math.min(status, 0xff)}`, refusal, this.#runtime.now());
+    this.#report.refused(`${opcode} ${Math.min(status, 0xff)}`, refusal, this.#runtime.now());
     throw new MemcachedError('COMMAND_REFUSED', `it ${refusal}`);
   }
 
@@ -182,34 +192,34 @@ export class Client {
   #ready(connection: Connection, address: string | undefined, addressBefore: string | undefined): void {
     this.#enter({ name: 'ready', connection });
     this.#failingSince = undefined;
-    this.#report?.moved(addressBefore, address);
+    this.#report.moved(addressBefore, address);
     this.#write();
   }
 
   #served(): void {
     if (this.#state.name !== 'ready') return;
     this.#connector.hurry();
-    this.#report?.served();
+    this.#report.served();
   }
 
   #lose(reason: MemcachedError, owed: readonly Call[]): void {
     const isOwing = owed.length > 0;
-    if (isOwing) this.#report?.lost(reason);
+    if (isOwing) this.#report.lost(reason);
     if (isOwing && (reason instanceof Silence || !this.#connector.isDue(this.#runtime.now()))) this.#fail(reason);
     else if (isOwing || this.#waiting.length > 0) this.#connect();
     else this.#enter({ name: 'idle' });
   }
 
   #attemptFailed(reason: MemcachedError, isAddressLeft: boolean): void {
-    const isExpected = this.#runtime.now() - this.#lastCallAt < ASKED_RECENTLY_MS;
-    this.#connector.setPace(!isExpected || reason.code === 'WARMING_UP' || reason.code === 'LOGIN_REFUSED');
+    const isExpected = this.#isExpected(this.#runtime.now());
+    if (!isExpected || reason.code === 'WARMING_UP' || reason.code === 'LOGIN_REFUSED') this.#connector.slowDown();
     if (this.#state.name === 'failing' || !isAddressLeft) this.#fail(reason);
   }
 
   #fail(reason: MemcachedError): void {
     this.#enter({ name: 'failing', reason });
     this.#failingSince ??= this.#runtime.now();
-    this.#report?.lost(reason);
+    this.#report.lost(reason);
     this.#failWaiting(reason);
     this.#keepTicking();
   }
@@ -227,13 +237,13 @@ export class Client {
 
   #touched({ outcome, words }: Response): void {
     this.#isTouchAnswered = true;
-    if (outcome === 'refused' || outcome === 'unknown command') this.#report?.touchRefused(`refuses TOUCH: ${words}`);
+    if (outcome === 'refused' || outcome === 'unknown command') this.#report.touchRefused(`refuses TOUCH: ${words}`);
   }
 
   #hungUpAtTouch(): void {
     this.#hangUpsAtTouch += 1;
     if (!this.#isTouchAnswered && this.#hangUpsAtTouch === MAX_HANG_UPS_AT_TOUCH)
-      this.#report?.touchRefused('hangs up at TOUCH');
+      this.#report.touchRefused('hangs up at TOUCH');
   }
 
   #keepTicking(): void {

@@ -61,8 +61,10 @@ interface Outstanding {
 export interface ConnectionEvents {
   /** TOUCH was answered, for nobody. */
   onTouch(response: Response): void;
+  /** The server hung up when TOUCH was the next request that it had to answer. */
+  onHangUpAtTouch(): void;
   /** Called once. Calls whose response somebody still waits for, or waited for in vain, are `owed`. */
-  onLost(reason: MemcachedError, owed: readonly Call[], isAtTouch: boolean): void;
+  onLost(reason: MemcachedError, owed: readonly Call[]): void;
 }
 
 /**
@@ -89,9 +91,8 @@ export class Connection {
     this.#connectingSince = runtime.now();
     this.#socket = runtime.connect(pick);
     this.#socket.on('data', (piece: Buffer) => this.#read(piece));
-    this.#socket.on('error', ({ message }) => this.lose(new MemcachedError('UNAVAILABLE', message)));
-    for (const event of ['end', 'close'])
-      this.#socket.on(event, () => this.lose(new MemcachedError('UNAVAILABLE', 'it closed the connection')));
+    this.#socket.on('error', ({ message }) => this.#hungUp(message));
+    for (const event of ['end', 'close']) this.#socket.on(event, () => this.#hungUp('it closed the connection'));
     this.connected = new Promise((resolve) => {
       this.#socket.on('connect', () => {
         this.#connectingSince = undefined;
@@ -146,9 +147,14 @@ export class Connection {
     this.#isLost = true;
     this.#socket.destroy();
     const owed = this.#outstanding.flatMap(({ call }) => call ?? []);
-    const [next] = this.#outstanding;
-    this.#events.onLost(reason, owed, next?.request.opcode === TOUCH);
+    this.#events.onLost(reason, owed);
     for (const call of owed) if (!call.isSettled) call.fail(reason);
+  }
+
+  #hungUp(message: string): void {
+    if (this.#isLost) return;
+    if (this.#outstanding[0]?.request.opcode === TOUCH) this.#events.onHangUpAtTouch();
+    this.lose(new MemcachedError('UNAVAILABLE', message));
   }
 
   #read(piece: Buffer): void {

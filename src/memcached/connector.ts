@@ -25,6 +25,7 @@ interface ConnectorEvents {
   /** An attempt failed; `isAddressLeft` if the name has another address, not tried since the last success. */
   onFailed(reason: MemcachedError, isAddressLeft: boolean): void;
   onTouch: ConnectionEvents['onTouch'];
+  onHangUpAtTouch: ConnectionEvents['onHangUpAtTouch'];
   /** A connection that was ready is lost. */
   onLost(connection: Connection, ...loss: Parameters<ConnectionEvents['onLost']>): void;
 }
@@ -40,8 +41,9 @@ export class Connector {
   /** Oldest first. */
   #attempts: Attempt[] = [];
   #lastAttemptAt = -Infinity;
-  #nextAttemptAt = -Infinity;
   #pause = PAUSE_MS;
+  /** What the pause is multiplied by, so that all dynos do not try at once. */
+  #jitter = 1;
   #addresses: readonly string[] = [];
   /** When each address was tried, since the last success. */
   readonly #triedAt = new Map<string, number>();
@@ -54,22 +56,27 @@ export class Connector {
   }
 
   isDue(now: number): boolean {
-    return now >= this.#nextAttemptAt;
+    return now >= this.#lastAttemptAt + Math.min(this.#pause * this.#jitter, MAX_PAUSE_MS);
   }
 
-  /** Whether an attempt may start at once for somebody who comes while nobody was expected. */
-  isFree(now: number): boolean {
-    return this.#attempts.length === 0 && now >= this.#lastAttemptAt + PAUSE_MS;
+  /** Whether an attempt may start at once for a call: none is under way, or none that began when a call was expected. */
+  isFree(now: number, isExpected: boolean): boolean {
+    return (this.#attempts.length === 0 || !isExpected) && now >= this.#lastAttemptAt + PAUSE_MS;
   }
 
   /** Makes the next attempt due now. */
   hurry(): void {
-    this.#nextAttemptAt = -Infinity;
+    this.#lastAttemptAt = -Infinity;
   }
 
-  /** Doubles the pause between attempts, or makes it short again. */
-  setPace(isSlow: boolean): void {
-    this.#pause = isSlow ? Math.min(2 * this.#pause, MAX_PAUSE_MS) : PAUSE_MS;
+  /** Makes the pause short again, also the present one. */
+  expect(): void {
+    this.#pause = PAUSE_MS;
+  }
+
+  /** Doubles the pause between attempts. */
+  slowDown(): void {
+    this.#pause = Math.min(2 * this.#pause, MAX_PAUSE_MS);
   }
 
   /** Starts an attempt, unless none is due or the newest one may soon succeed. */
@@ -77,7 +84,7 @@ export class Connector {
     const newest = this.#attempts.at(-1)?.connection;
     if (!this.isDue(now) || (newest && newest.silentFor(now) < SECOND_ATTEMPT_MS)) return;
     this.#lastAttemptAt = now;
-    this.#nextAttemptAt = now + Math.min(this.#pause * (0.5 + this.#runtime.random()), MAX_PAUSE_MS);
+    this.#jitter = 0.5 + this.#runtime.random();
     if (this.#attempts.length === 2) this.#attempts.pop()?.connection.lose(SUPERSEDED);
     void this.#attempt();
   }
@@ -94,8 +101,9 @@ export class Connector {
   async #attempt(): Promise<void> {
     const attempt: Attempt = {
       address: undefined,
-      connection: new Connection(this.#runtime, (addresses) => (attempt.address = this.#pick(addresses)), {
+      connection: new Connection(this.#runtime, (addresses) => this.#pick(addresses, attempt), {
         onTouch: (response) => this.#events.onTouch(response),
+        onHangUpAtTouch: () => this.#events.onHangUpAtTouch(),
         onLost: (...loss) => this.#lose(attempt, ...loss),
       }),
     };
@@ -117,7 +125,7 @@ export class Connector {
     const before = this.#servingAddress;
     this.#servingAddress = address;
     this.#triedAt.clear();
-    this.#pause = PAUSE_MS;
+    this.expect();
     this.stop(connection);
     this.#events.onReady(connection, address, before);
   }
@@ -130,7 +138,9 @@ export class Connector {
   }
 
   /** The address that served last comes first, then those tried longest ago. Two attempts never try the same. */
-  #pick(addresses: readonly string[]): string {
+  #pick(addresses: readonly string[], attempt: Attempt): string {
+    // A look-up may end after its attempt has, which then tries none.
+    if (!this.#attempts.includes(attempt)) return addresses[0] as string;
     this.#addresses = addresses;
     const underWay = this.#attempts.map(({ address }) => address);
     const rank = (address: string): number => {
@@ -139,6 +149,7 @@ export class Connector {
     };
     const [first = ''] = [...addresses].sort((one, other) => rank(one) - rank(other));
     this.#triedAt.set(first, this.#runtime.now());
+    attempt.address = first;
     return first;
   }
 }

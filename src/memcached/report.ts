@@ -12,38 +12,43 @@ const REFUSAL_PAUSE_MS = 60_000;
 /** What the log says of one server: each change once. */
 export class Report {
   readonly #name: string;
-  readonly #log: Log;
+  #log: Log | undefined;
   /** Why the server is not available, as far as the log has said it since it last served. */
   readonly #codes = new Set<ErrorCode>();
   /** When each kind of refusal may be logged again. */
   readonly #refusalAt = new Map<string, number>();
 
-  constructor(name: string, log: Log) {
+  constructor(name: string) {
     this.#name = name;
+  }
+
+  /** Begins anew, in another log. */
+  open(log: Log): void {
     this.#log = log;
+    this.#codes.clear();
   }
 
   lost({ code, message }: MemcachedError): void {
     if (this.#codes.has(code)) return;
     this.#codes.add(code);
-    this.#log.warn(`${this.#name} is not available: ${message}`);
+    this.#log?.warn(`${this.#name} is not available: ${message}`);
   }
 
   served(): void {
     if (this.#codes.size === 0) return;
     this.#codes.clear();
-    this.#log.info(`${this.#name} is available again`);
+    this.#log?.info(`${this.#name} is available again`);
   }
 
   moved(from: string | undefined, to: string | undefined): void {
-    if (from !== undefined && from !== to) this.#log.info(`${this.#name} is at ${to} now, and was at ${from}`);
+    if (from !== undefined && from !== to) this.#log?.info(`${this.#name} is at ${to} now, and was at ${from}`);
   }
 
   /** `kind` is one of a few. */
   refused(kind: string, words: string, now: number): void {
     if (now < (this.#refusalAt.get(kind) ?? now)) return;
     this.#refusalAt.set(kind, now + REFUSAL_PAUSE_MS);
-    this.#log.warn(`${this.#name} ${words}`);
+    this.#log?.warn(`${this.#name} ${words}`);
   }
 
   /** TOUCH is refused each time or never, so this is said once. */
