@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict';
 import { Call, type Connection } from './connection.ts';
 import { Connector } from './connector.ts';
 import { MemcachedError, Silence } from './errors.ts';
@@ -179,7 +180,7 @@ export class Client {
 
   #enter(state: State): void {
     const { name } = this.#state;
-    if (!TRANSITIONS[name].includes(state.name)) throw new Error(`A client that is ${name} cannot be ${state.name}`);
+    assert(TRANSITIONS[name].includes(state.name), `A client that is ${name} cannot be ${state.name}`);
     this.#state = state;
   }
 

@@ -14,8 +14,8 @@ export class Call {
   readonly key: string;
   readonly response: Promise<Response>;
   readonly #deadline: number;
-  #resolve: (response: Response) => void = () => undefined;
-  #reject: (reason: MemcachedError) => void = () => undefined;
+  #resolve!: (response: Response) => void;
+  #reject!: (reason: MemcachedError) => void;
   #isSettled = false;
 
   constructor(operation: Operation, key: string, deadline: number) {
@@ -161,9 +161,8 @@ export class Connection {
     try {
       this.#reader.read(piece, (response) => this.#match(response));
     } catch (error) {
-      if (!(error instanceof ProtocolError)) throw error;
       const code = this.#hasResponded ? 'UNAVAILABLE' : 'NOT_MEMCACHED';
-      this.lose(new MemcachedError(code, error.message));
+      this.lose(new MemcachedError(code, (error as Error).message));
     }
   }
 
