@@ -1,0 +1,78 @@
+// Packets of Memcached's binary protocol, put together and taken apart without src/, so that a mistake there is noticed here.
+
+export const [DELETE, INCREMENT, TOUCH, LOGIN] = [0x04, 0x05, 0x1c, 0x21];
+export const [OK, NOT_FOUND, NON_NUMERIC, REFUSED, INCOMPLETE, UNKNOWN, FULL, BUSY] = [
+  0, 1, 6, 0x20, 0x21, 0x81, 0x82, 0x85,
+];
+const NEVER_CREATE = 0xffffffff;
+
+/** A request or a response. */
+export interface Packet {
+  readonly magic: number;
+  readonly opcode: number;
+  readonly opaque: number;
+  readonly status: number;
+  readonly extras: Buffer;
+  readonly key: string;
+  readonly value: Buffer;
+}
+
+/** The whole packets at the beginning of some bytes, and the rest. */
+export function split(bytes: Buffer): { packets: Packet[]; rest: Buffer } {
+  const packets: Packet[] = [];
+  let rest = bytes;
+  while (rest.length >= 24 && rest.length >= 24 + rest.readUInt32BE(8)) {
+    const [key, value, end] = [
+      24 + rest.readUInt8(4),
+      24 + rest.readUInt8(4) + rest.readUInt16BE(2),
+      24 + rest.readUInt32BE(8),
+    ];
+    packets.push({
+      magic: rest.readUInt8(0),
+      opcode: rest.readUInt8(1),
+      opaque: rest.readUInt32BE(12),
+      status: rest.readUInt16BE(6),
+      extras: rest.subarray(24, key),
+      key: rest.toString('latin1', key, value),
+      value: rest.subarray(value, end),
+    });
+    rest = rest.subarray(end);
+  }
+  return { packets, rest };
+}
+
+/** A response to a request. */
+export function response(
+  { opcode, opaque }: Pick<Packet, 'opcode' | 'opaque'>,
+  status: number = OK,
+  value: string | Buffer | bigint = '',
+  extras = 0,
+): Buffer {
+  const body = typeof value === 'bigint' ? Buffer.alloc(8) : Buffer.from(value);
+  if (typeof value === 'bigint') body.writeBigUInt64BE(value);
+  const header = Buffer.alloc(24);
+  header.writeUInt8(0x81, 0);
+  header.writeUInt8(opcode, 1);
+  header.writeUInt8(extras, 4);
+  header.writeUInt16BE(status, 6);
+  header.writeUInt32BE(body.length, 8);
+  header.writeUInt32BE(opaque, 12);
+  return Buffer.concat([header, body]);
+}
+
+/** What an INCREMENT or a TOUCH asks for: seconds to live, or undefined if it must not create a key. */
+export function ttlOf({ extras }: Packet): number | undefined {
+  const seconds = extras.readUInt32BE(extras.length - 4);
+  return seconds === NEVER_CREATE ? undefined : seconds;
+}
+
+/** Why the bytes that follow are no response to the oldest request, if one can tell by now. */
+export function wrongness(bytes: Buffer, due: Packet | undefined): string | undefined {
+  if (bytes.length > 0 && bytes[0] !== 0x81) return 'another magic byte';
+  if (bytes.length < 24) return undefined;
+  const length = bytes.readUInt32BE(8);
+  const isCount = bytes[1] === INCREMENT && bytes.readUInt16BE(6) === OK;
+  if (isCount ? length !== 8 || bytes.readUInt16BE(2) > 0 || bytes.readUInt8(4) > 0 : length > 1024) return 'a length';
+  if (bytes.length < 24 + length) return undefined;
+  return bytes[1] === due?.opcode && bytes.readUInt32BE(12) === due?.opaque ? undefined : 'another request';
+}
