@@ -1,19 +1,21 @@
 import dns from 'node:dns';
 import { once } from 'node:events';
-import { createServer, type AddressInfo } from 'node:net';
+import { createServer, type AddressInfo, type Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
-import { test } from 'tap';
-import { Connection } from '../../src/counters/connection.ts';
-import { create, increment, type Question } from '../../src/counters/protocol.ts';
+import { test, type Test } from 'tap';
+import { Client } from '../../src/memcached/client.ts';
+import { create, increment, type Operation } from '../../src/memcached/protocol.ts';
 import { readLines, start } from '../../tools/processes.ts';
-import { Network, randomFrom } from '../support/network.ts';
+import { randomFrom } from '../support/clock.ts';
+import { Network } from '../support/network.ts';
+import { TOUCH } from '../support/packets.ts';
 
-// SEED=7 COURSES=1 repeats the course with that seed, COURSES=100000 searches for longer.
-const { SEED = String(Math.floor(Math.random() * 1e9)), COURSES = '0' } = process.env;
+// SEED=7 SIMULATIONS=1 repeats the simulation with that seed, SIMULATIONS=100000 searches for longer.
+const { SEED = String(Math.floor(Math.random() * 1e9)), SIMULATIONS = '0' } = process.env;
 
 await test('whatever befalls the store, in whatever order', async (t) => {
   const script = fileURLToPath(new URL('../support/search.ts', import.meta.url));
-  const search = start(process.execPath, [...process.execArgv, script, SEED, COURSES]);
+  const search = start(process.execPath, [...process.execArgv, script, SEED, SIMULATIONS]);
   const lines: string[] = [];
   readLines(search, (line) => lines.push(line));
   await once(search, 'close');
@@ -21,108 +23,294 @@ await test('whatever befalls the store, in whatever order', async (t) => {
   t.comment(lines.at(-1));
 });
 
-interface Scene {
-  readonly network: Network;
-  readonly connection: Connection;
-  readonly lines: string[];
-  readonly run: (milliseconds: number) => Promise<void>;
-}
-
-/** A connection on a simulated network that is well. */
-function scene(login = false): Scene {
-  const network = new Network(() => 0.5, login ? '\0app\0secret' : undefined);
-  const server = { host: 'store.example', port: 11_211, ...(login ? { username: 'app', password: 'secret' } : {}) };
-  const connection = new Connection(server, network.world);
-  const lines: string[] = [];
-  const log = (line: string): void => void lines.push(line);
-  connection.open({ info: log, warn: log });
-  return {
-    network,
-    connection,
-    lines,
-    run: (milliseconds) => network.clock.run(network.clock.now + milliseconds, () => undefined),
-  };
-}
-
 const KEY = 'k'.repeat(32);
+const ADDRESSES = ['192.0.2.1', '192.0.2.2'];
 
-await test('a refused login is that of a new add-on for five minutes, and is logged once a minute', async (t) => {
-  const { network, connection, lines, run } = scene(true);
-  network.conditions.login = 'refused';
-  await run(1000);
-  const failure = async (): Promise<unknown> => {
-    const failed = connection.ask(increment(60), KEY, network.clock.now + 1000).catch((error: unknown) => error);
-    await run(100);
-    return failed;
-  };
-  t.match(await failure(), { trouble: 'warming up', statusCode: 503, message: 'The session store is warming up' });
-  t.match(lines, [
-    /^Memcached at store\.example:11211 refuses the login: "Auth failure", status 0x20\. Check its username/,
-  ]);
-  await run(295_000);
-  t.match(await failure(), { trouble: 'warming up' });
-  t.equal(lines.length, 5);
-  await run(5000);
-  t.match(await failure(), { trouble: 'login refused', message: 'The session store refuses the login' });
+/** A client that is open, and a simulated network on which all is well. */
+class Scene {
+  readonly network: Network;
+  readonly client: Client;
+  readonly lines: string[] = [];
+  /** How many TOUCHes were written. */
+  touches = 0;
 
-  network.conditions.login = 'well';
-  await run(500);
-  const asked = connection.ask(create(60), KEY, network.clock.now + 1000);
-  await run(10);
-  t.equal(await asked, 1);
-  t.match(lines.at(-1), /is available again$/);
-  network.conditions.login = 'refused';
-  network.restart();
-  t.match(await failure(), { trouble: 'warming up' }, 'later it may be warming up again');
-  t.match(lines.at(-1), /refuses the login/, 'which is logged at once');
-  connection.close();
+  constructor(
+    t: Test,
+    { username, password = 'secret', addresses }: { username?: string; password?: string; addresses?: string[] } = {},
+  ) {
+    this.network = new Network(() => 0.5, username && `\0${username}\0${password}`, addresses);
+    this.network.observer = {
+      wrote: (_, requests) => (this.touches += requests.filter(({ opcode }) => opcode === TOUCH).length),
+    };
+    const server = { host: 'store.example', port: 11_211, ...(username ? { username, password } : {}) };
+    this.client = new Client(server, this.network.runtime);
+    this.open();
+    t.teardown(() => this.client.close());
+  }
+
+  open(): void {
+    this.client.open({ info: (line) => this.lines.push(line), warn: (line) => this.lines.push(line) });
+  }
+
+  run(milliseconds: number): Promise<void> {
+    return this.network.clock.run(milliseconds);
+  }
+
+  /** Gives what a call gives or throws, within so many milliseconds. */
+  async call(operation: Operation = create(3600), key = KEY, within = 20): Promise<unknown> {
+    const settled = this.client.call(operation, key, this.network.clock.now + 1000).catch((error: unknown) => error);
+    await this.run(within);
+    return Promise.race([settled, Promise.resolve('not settled')]);
+  }
+}
+
+await test('a refused login is that of a new add-on for five minutes, if it has never worked', async (t) => {
+  const scene = new Scene(t, { username: 'app' });
+  const { network, lines } = scene;
+  network.server.conditions.login = 'refused';
+  await scene.run(5);
+  t.match(await scene.call(), {
+    code: 'WARMING_UP',
+    message: /^Memcached at store\.example:11211: it refuses the login/,
+  });
+  await scene.run(299_900);
+  t.match(await scene.call(), { code: 'WARMING_UP' });
+  await scene.run(5100);
+  t.match(await scene.call(), { code: 'LOGIN_REFUSED' });
+  const refused =
+    'Memcached at store.example:11211 is not available: it refuses the login: "Auth failure", status 0x20. ';
+  t.match(lines[0], `${refused}The login of a new add-on takes up to three minutes to work`);
+  t.match(lines[1], `${refused}Check its username and password. MemCachier switches off`);
+  t.match(lines[1], /until "heroku addons:open memcachier" turns it on again$/);
+  t.equal(lines.length, 2, 'one line for each code');
 });
+
+await test('a login that has worked is not warming up when it is refused', async (t) => {
+  const scene = new Scene(t, { username: 'app' });
+  await scene.run(100);
+  t.equal(await scene.call(), 1);
+  scene.network.server.conditions.login = 'revoked';
+  t.match(await scene.call(increment(60)), { code: 'LOGIN_REFUSED' });
+  t.match(scene.lines, [/is not available: it refuses the login/], 'which is logged, though nobody else waits');
+  scene.network.server.conditions.login = 'well';
+  await scene.run(300);
+  t.equal(await scene.call(increment(60)), 2);
+  t.match(scene.lines.slice(1), [/is available again$/]);
+});
+
+for (const [username, password] of [
+  ['"app"', 'secret'],
+  ['app', "'secret'"],
+] as const) {
+  await test(`a login in quotes is named when it is refused: ${username} ${password}`, async (t) => {
+    const scene = new Scene(t, { username, password });
+    scene.network.server.conditions.login = 'refused';
+    await scene.run(100);
+    t.match(scene.lines, [/status 0x20\. The username or the password is in quotes, which are sent as a part of it$/]);
+  });
+}
+
+for (const [what, username, change, code, words] of [
+  [
+    'none is set',
+    undefined,
+    { isLoginRequired: true },
+    'LOGIN_REQUIRED',
+    /requires a login, and none is set: "Auth failure", status 0x20$/,
+  ],
+  [
+    'the server has none',
+    'app',
+    { login: 'unknown' },
+    'LOGIN_UNSUPPORTED',
+    /knows no login, but one is set: "Unknown command", status 0x81$/,
+  ],
+  [
+    'it goes on',
+    'app',
+    { login: 'incomplete' },
+    'UNAVAILABLE',
+    /does not complete the login: "Continue", status 0x21$/,
+  ],
+  [
+    'too many connections',
+    undefined,
+    { speaks: 'too many' },
+    'NOT_MEMCACHED',
+    /it sent "ERROR Too many open connections\\r\\n"$/,
+  ],
+  ['the text protocol', undefined, { speaks: 'text' }, 'NOT_MEMCACHED', /it sent "ERROR\\r\\n"$/],
+  ['the text protocol, with a login', 'app', { speaks: 'text' }, 'NOT_MEMCACHED', /it sent "ERROR\\r\\n"$/],
+  ['TLS', undefined, { speaks: 'tls' }, 'NOT_MEMCACHED', /it sent "\\u0015\\u0003\\u0003\\u0000/],
+] as const) {
+  await test(`what the server is like is told at once: ${what}`, async (t) => {
+    const scene = new Scene(t, username ? { username } : {});
+    Object.assign(scene.network.server.conditions, change);
+    t.match(await scene.call(), { code, message: words });
+    t.match(scene.lines, [words]);
+  });
+}
 
 await test('refusals are logged by their kind, once a minute, and those of TOUCH once', async (t) => {
-  const { network, connection, lines, run } = scene();
-  await run(100);
-  const ask = async (question: Question, key = KEY): Promise<unknown> => {
-    const answer = connection.ask(question, key, network.clock.now + 1000).catch((error: unknown) => error);
-    await run(10);
-    return answer;
-  };
-  t.equal(await ask(create(60)), 1);
-  network.conditions.store = 'full';
+  const scene = new Scene(t);
+  const { conditions } = scene.network.server;
+  await scene.run(100);
+  t.equal(await scene.call(), 1);
+  conditions.store = 'full';
   for (let n = 0; n < 10; n += 1) {
-    t.match(await ask(create(60), `${n}`.padEnd(32, '-')), {
-      trouble: 'unavailable',
-      cause: { message: 'Memcached at store.example:11211: it refuses INCREMENT: "Out of memory", status 0x82' },
-    });
+    const message = 'Memcached at store.example:11211: it refuses INCREMENT: "Out of memory", status 0x82';
+    t.match(await scene.call(create(60), `${n}`.padEnd(32, '-')), { code: 'COMMAND_REFUSED', message });
   }
-  t.strictSame(lines, ['Memcached at store.example:11211 refuses INCREMENT: "Out of memory", status 0x82']);
-  network.conditions.store = 'well';
-  network.conditions.touch = 'refused';
-  t.equal(await ask(increment(3600)), 2, 'the greeting goes on');
-  t.match(lines[1], /refuses TOUCH: "Unknown command", status 0x81$/);
-  await run(61_000);
-  t.equal(await ask(create(60)), 1);
-  network.conditions.store = 'full';
-  t.equal(await ask(increment(60)), 2);
-  await ask(create(60), 'another'.padEnd(32, '-'));
-  t.equal(lines.length, 3, 'only the other kind is logged again');
-  connection.close();
+  t.strictSame(scene.lines.splice(0), [
+    'Memcached at store.example:11211 refuses INCREMENT: "Out of memory", status 0x82',
+  ]);
+  conditions.touch = 'refused';
+  t.equal(await scene.call(increment(3600)), 2, 'the greeting goes on');
+  t.match(scene.lines.splice(0), [/refuses TOUCH: "Unknown command", status 0x81\. Sessions in use no longer outlive/]);
+  scene.network.server.items.set('n'.repeat(32), { value: 'text', expires: Infinity });
+  await scene.call(increment(60), 'n'.repeat(32));
+  t.match(
+    scene.lines.splice(0),
+    [/refuses INCREMENT: "Non-numeric .*", status 0x6$/],
+    'another kind is logged at once',
+  );
+  await scene.run(60_000);
+  scene.client.close();
+  scene.open();
+  await scene.run(300);
+  t.equal(await scene.call(increment(60)), 3);
+  await scene.call(create(60), 'another'.padEnd(32, '-'));
+  t.match(
+    scene.lines,
+    [/refuses INCREMENT: "Out of memory"/],
+    'TOUCH is not named again, even when it was closed and opened',
+  );
+  conditions.touch = 'hangs up';
+  for (let n = 0; n < 3; n += 1) {
+    t.equal(await scene.call(increment(60)), 4 + n);
+    await scene.run(300);
+  }
+  t.equal(scene.lines.length, 1, 'nor is a hang-up');
+  t.equal(scene.touches, 6, 'it is sent each time, since it was answered once');
 });
 
-await test('at a distance, no answer waits for another', async (t) => {
-  const { network, connection, run } = scene();
-  Object.assign(network.conditions, { up: 5, down: 5 });
+await test('TOUCH is no longer sent to a server that has hung up at it twice', async (t) => {
+  const scene = new Scene(t);
+  await scene.run(100);
+  t.equal(await scene.call(), 1);
+  scene.network.server.conditions.touch = 'hangs up';
+  for (let n = 0; n < 5; n += 1) t.equal(await scene.call(increment(60)), 2 + n, 'greetings go on');
+  t.equal(scene.touches, 2);
+  t.match(scene.lines, [/^Memcached at store\.example:11211 hangs up at TOUCH\. Sessions in use no longer outlive/]);
+});
+
+await test('a close of our own and a silence are no hang-up at TOUCH', async (t) => {
+  const scene = new Scene(t);
+  for (let n = 0; n < 4; n += 1) {
+    await scene.run(300);
+    if (n === 0) await scene.call();
+    const called = scene.client.call(increment(60), KEY, scene.network.clock.now + 1000);
+    await scene.run(1);
+    // The response to INCREMENT arrives alone.
+    scene.network.open[0]?.breakAfter('down', Infinity);
+    scene.client.close();
+    await t.rejects(called, { code: 'UNAVAILABLE', message: /: its client is closed$/ });
+    scene.open();
+  }
+  t.equal(scene.touches, 4);
+  t.strictSame(scene.lines, []);
+});
+
+await test('a name whose address is another is logged', async (t) => {
+  const scene = new Scene(t, { addresses: ADDRESSES });
+  await scene.run(100);
+  t.equal(await scene.call(), 1);
+  Object.assign(scene.network.reach('192.0.2.1'), { connect: 'refuse' });
+  for (const socket of scene.network.open) socket.break('read ECONNRESET');
+  t.equal(await scene.call(increment(60), KEY, 400), 2, 'nobody notices');
+  t.strictSame(scene.lines, ['Memcached at store.example:11211 is at 192.0.2.2 now, and was at 192.0.2.1']);
+});
+
+await test('what the log says of a server that is silent', async (t) => {
+  const scene = new Scene(t);
+  await scene.run(100);
+  scene.network.conditions.stalled = 'down';
+  const late = scene.client.call(create(60), KEY, scene.network.clock.now + 300);
+  await t.rejects(Promise.all([late, scene.run(330)]), { code: 'UNAVAILABLE', message: /: no response in time$/ });
+  t.strictSame(scene.lines, [], 'a late call fails alone');
+  await scene.run(700);
+  t.match(scene.lines, [/is not available: no response within a second$/]);
+  t.match(await scene.call(), { message: /: no response within a second$/ }, 'it fails at once');
+  t.equal(scene.client.failingFor(), 20);
+  scene.network.heal();
+  await scene.run(500);
+  t.equal(await scene.call(), 2, 'the late one was counted');
+  t.equal(scene.client.failingFor(), 0);
+});
+
+await test('a response counts though wrong bytes follow it', async (t) => {
+  const scene = new Scene(t);
+  await scene.run(100);
+  scene.network.server.tampering = 'double';
+  t.equal(await scene.call(), 1);
+  t.equal(await scene.call(increment(60), KEY, 400), 2);
+  t.strictSame(scene.lines, [], 'nobody was owed a response');
+  scene.client.close();
+  scene.client.close();
+  t.match(await scene.call(), { code: 'UNAVAILABLE', message: /: its client is closed$/ });
+});
+
+await test('a name that is not looked up in time', async (t) => {
+  const scene = new Scene(t, { addresses: ADDRESSES });
+  scene.network.conditions.dns = 'hangs';
+  const called = scene.client.call(create(60), KEY, 300).catch((error: unknown) => error);
+  await scene.run(1030);
+  t.match(await called, { code: 'UNAVAILABLE', message: /: no connection in time$/ });
+  t.match(scene.lines, [/is not available: no connection within a second$/]);
+  scene.network.heal();
+  await scene.run(100);
+  t.equal(await scene.call(), 1, 'the first address is tried first, whatever became of earlier look-ups');
+  t.equal(scene.network.open[0]?.address, '192.0.2.1');
+});
+
+await test('at a distance, no response waits for another, and calls of one turn are one packet', async (t) => {
+  const scene = new Scene(t);
+  const { clock, conditions } = scene.network;
+  Object.assign(conditions, { up: 5, down: 5 });
   const random = randomFrom(1);
   const took: number[] = [];
-  await run(100);
+  await scene.run(100);
   // 400 a second, at random moments.
-  for (let at = network.clock.now; took.length < 1000; at += -Math.log(1 - random()) / 0.4) {
-    await run(Math.max(0, at - network.clock.now));
-    const asked = network.clock.now;
-    void connection.ask(increment(60), KEY, asked + 1000).then(() => took.push(network.clock.now - asked));
+  for (let at = clock.now; took.length < 1000; at += -Math.log(1 - random()) / 0.4) {
+    await scene.run(Math.max(0, at - clock.now));
+    const asked = clock.now;
+    void scene.client.call(increment(60), KEY, asked + 1000).then(() => took.push(clock.now - asked));
   }
-  await run(20);
+  await scene.run(20);
   t.ok(Math.max(...took) <= 10.001, `${Math.max(...took)} ms, where a round trip takes 10`);
-  connection.close();
+  const packets: number[] = [];
+  scene.network.observer = { wrote: (_, requests) => packets.push(requests.length) };
+  for (let n = 0; n < 20; n += 1) void scene.client.call(increment(60), KEY, clock.now + 1000);
+  await scene.run(20);
+  t.strictSame(packets, [40]);
+});
+
+/** The first line that the log of a real client says. */
+async function firstLine(t: Test, host: string, port = 11_211): Promise<string> {
+  const client = new Client({ host, port });
+  t.teardown(() => client.close());
+  return new Promise((resolve) => client.open({ info: resolve, warn: resolve }));
+}
+
+await test('a real server is reached by its name, at one address at a time', async (t) => {
+  const server = createServer((socket: Socket) => socket.end('ERROR Too many open connections\r\n'));
+  t.teardown(() => server.close());
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  const { port } = server.address() as AddressInfo;
+  const addresses = ['127.0.0.2', '127.0.0.1'].map((address) => ({ address, family: 4 }));
+  t.intercept(dns.promises, 'lookup', { value: () => Promise.resolve(addresses) });
+  const line = await firstLine(t, 'store.example', port);
+  t.equal(line, `Memcached at store.example:${port} is not available: it sent "ERROR Too many open connections\\r\\n"`);
 });
 
 await test('a look-up that DNS does not answer is made once, and is not left behind by many', async (t) => {
@@ -135,36 +323,16 @@ await test('a look-up that DNS does not answer is made once, and is not left beh
       return promise;
     },
   });
-  const connection = new Connection({ host: 'store.example', port: 11_211 });
-  const lost = new Promise<string>((resolve) => {
-    connection.open({ info: () => undefined, warn: resolve });
-  });
-  t.match(await lost, /no connection within a second$/);
-  await t.rejects(connection.ask(increment(60), KEY, performance.now() + 1000), {
-    cause: { message: /no connection/ },
-  });
+  t.match(await firstLine(t, 'store.example'), /no connection within a second$/);
   t.equal(lookUps, 1);
-  connection.close();
   reject(new Error('queryA ETIMEOUT store.example'));
 });
 
 await test('what the log says of a host that cannot be reached', async (t) => {
-  const closed = createServer().listen(0, '127.0.0.1');
-  await once(closed, 'listening');
-  const { port } = closed.address() as AddressInfo;
-  closed.close();
-  const addresses = ['127.0.0.1', '127.0.0.2'].map((address) => ({ address, family: 4 }));
-  const answers = [
-    () => Promise.resolve(addresses),
-    () => Promise.reject(new Error('getaddrinfo ENOTFOUND store.example')),
-  ];
-  t.intercept(dns.promises, 'lookup', { value: () => answers.shift()?.() });
-  for (const words of [/ECONNREFUSED 127\.0\.0\.1.*ECONNREFUSED 127\.0\.0\.2/, /ENOTFOUND store\.example$/]) {
-    const connection = new Connection({ host: 'store.example', port });
-    const lost = new Promise<string>((resolve) => {
-      connection.open({ info: () => undefined, warn: resolve });
-    });
-    t.match(await lost, words);
-    connection.close();
-  }
+  t.intercept(dns.promises, 'lookup', {
+    value: () => Promise.reject(new Error('getaddrinfo ENOTFOUND store.example')),
+  });
+  t.match(await firstLine(t, 'store.example'), /ENOTFOUND store\.example$/);
+  t.match(await firstLine(t, '127.0.0.1', 1), /^Memcached at 127\.0\.0\.1:1 is not available: connect ECONNREFUSED/);
+  t.match(await firstLine(t, '::1', 1), /^Memcached at \[::1\]:1 is not available: connect E/, 'with brackets');
 });

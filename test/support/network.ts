@@ -1,147 +1,69 @@
 import { EventEmitter } from 'node:events';
+import type { ErrorCode } from '../../src/memcached/errors.ts';
 import type { Runtime } from '../../src/memcached/runtime.ts';
-import { PROBE_KEY } from '../../src/memcached/protocol.ts';
+import { Clock } from './clock.ts';
+import { FakeServer, ServerConnection, WELL as SERVER_WELL } from './fake-server.ts';
+import { split, wrongness, type Packet } from './packets.ts';
 
-// A network, a clock and a Memcached server that exist only in a test. Time passes when the test says so.
-
-/** A pseudo-random number from 0 to 1, the same sequence for the same seed (mulberry32). */
-export function randomFrom(seed: number): () => number {
-  return () => {
-    seed = (seed + 0x6d2b79f5) | 0;
-    let bits = Math.imul(seed ^ (seed >>> 15), 1 | seed);
-    bits = (bits + Math.imul(bits ^ (bits >>> 7), 61 | bits)) ^ bits;
-    return ((bits ^ (bits >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
-interface Timer {
-  readonly at: number;
-  readonly action: () => void;
-}
-
-/** Time in milliseconds, and what is to happen when. */
-export class Clock {
-  now = 0;
-  /** In the order in which they are due. */
-  readonly #timers: Timer[] = [];
-
-  get pending(): number {
-    return this.#timers.length;
-  }
-
-  at(time: number, action: () => void): () => void {
-    const timer = { at: Math.max(time, this.now), action };
-    let index = this.#timers.length;
-    while (index > 0 && (this.#timers[index - 1] as Timer).at > timer.at) index -= 1;
-    this.#timers.splice(index, 0, timer);
-    return () => {
-      const found = this.#timers.indexOf(timer);
-      if (found >= 0) this.#timers.splice(found, 1);
-    };
-  }
-
-  /** Lets time pass, one event after the other. `afterEach` is called when all promises that an event settled are done. */
-  async run(until: number, afterEach: () => void): Promise<void> {
-    for (;;) {
-      // Longer than any chain of promises here.
-      for (let turn = 0; turn < 8; turn += 1) await Promise.resolve();
-      afterEach();
-      const next = this.#timers[0];
-      if (!next || next.at > until) break;
-      this.#timers.shift();
-      this.now = next.at;
-      next.action();
-    }
-    this.now = until;
-  }
-}
-
-/** What the network and the server do to everybody, until it is changed. */
+/** What the network does to everybody, until it is changed. */
 export interface Conditions {
   /** How long bytes take to the server, and back, in milliseconds. */
   up: number;
   down: number;
   /** The longest piece in which bytes arrive. */
   piece: number;
-  /** Silently: a connection that is tried then is never made. */
-  connect: 'accept' | 'refuse' | 'silent';
   /** Bytes that are held back until it is over. */
   stalled: 'none' | 'up' | 'down';
-  /** A front end answers logins by itself; the store behind it may be stuck. */
-  store: 'well' | 'stuck' | 'full';
-  login: 'well' | 'refused';
-  touch: 'well' | 'refused';
+  dns: 'well' | 'fails' | 'hangs';
 }
 
-export const WELL: Conditions = {
-  up: 1,
-  down: 1,
-  piece: Infinity,
-  connect: 'accept',
-  stalled: 'none',
-  store: 'well',
-  login: 'well',
-  touch: 'well',
-};
-
-/** What may be done to the next reply. */
-export const TAMPERINGS = [
-  'magic',
-  'opcode',
-  'number',
-  'status',
-  'length',
-  'endless',
-  'body',
-  'no body',
-  'zero',
-  'drop',
-  'double',
-  'swap',
-] as const;
-export type Tampering = (typeof TAMPERINGS)[number];
-
-/** A request as the client wrote it. */
-export interface Written {
-  readonly link: number;
-  readonly number: number;
-  readonly opcode: number;
-  readonly key: string;
-  readonly creates: boolean;
+/** How one address behaves: `silent` makes no connection, and never will for those who try then. */
+export interface Reach {
+  connect: 'accept' | 'refuse' | 'silent';
+  /** How much longer bytes take, there and back, in milliseconds. */
+  slow: number;
 }
 
-const [DELETE, INCREMENT, TOUCH, LOGIN] = [0x04, 0x05, 0x1c, 0x21];
-const [OK, NOT_FOUND, REFUSED, FULL, UNKNOWN] = [0, 1, 0x20, 0x82, 0x81];
+export const WELL: Conditions = { up: 1, down: 1, piece: Infinity, stalled: 'none', dns: 'well' };
+export const REACHED: Reach = { connect: 'accept', slow: 0 };
+/** What an attempt tries if the host is an address. */
+const ONLY = '192.0.2.1';
 
-/** A server that can be reached through a network. */
+/** Who watches the network. Each method is called before the client hears of it. */
+export interface Observer {
+  attempted(): void;
+  picked(socket: SimulatedSocket): void;
+  wrote(socket: SimulatedSocket, requests: readonly Packet[]): void;
+  answered(socket: SimulatedSocket, request: Packet, response: Packet): void;
+  hungUp(socket: SimulatedSocket): void;
+  /** `socket.reason` says why the client has to lose it, if it has to. */
+  lost(socket: SimulatedSocket): void;
+  violated(what: string): void;
+}
+
+/** A name with some addresses, a server behind all of them, and what lies between. */
 export class Network {
   readonly clock = new Clock();
   readonly conditions: Conditions = { ...WELL };
-  /** What the server counts. */
-  readonly counts = new Map<string, { count: number; expires: number }>();
-  /** The count that the server answered each INCREMENT with, by link and number. */
-  readonly answers = new Map<string, number>();
-  readonly #open = new Set<SimulatedSocket>();
-  readonly written: Written[] = [];
-  readonly connectedAt: number[] = [];
-  /** Links on which a question about a key was answered. */
-  readonly proven = new Set<number>();
-  /** What the client gave up though the server answered in time. */
-  readonly abandoned: string[] = [];
-  readonly login: string | undefined;
+  readonly addresses = new Map<string, Reach>();
+  readonly server: FakeServer;
   readonly runtime: Runtime;
-  tampering: Tampering | undefined;
+  observer: Partial<Observer> | undefined;
+  readonly #open = new Set<SimulatedSocket>();
+  /** Those whose name is being looked up, which cannot be cancelled. */
+  readonly lookingUp = new Set<SimulatedSocket>();
 
-  constructor(random: () => number, login?: string) {
-    this.login = login;
+  /** @param addresses those of the name; none if the host is an address */
+  constructor(random: () => number, login?: string, addresses: readonly string[] = []) {
+    this.server = new FakeServer(this.clock, login);
+    for (const address of addresses.length > 0 ? addresses : [ONLY]) this.addresses.set(address, { ...REACHED });
     this.runtime = {
       connect: (pick) => {
-        void pick;
-        const socket: SimulatedSocket = new SimulatedSocket(this, this.connectedAt.length, () =>
-          this.#open.delete(socket),
-        );
+        const socket: SimulatedSocket = new SimulatedSocket(this, addresses.length > 0 ? pick : undefined, () => {
+          this.#open.delete(socket);
+        });
         this.#open.add(socket);
-        this.connectedAt.push(this.clock.now);
+        this.observer?.attempted?.();
         return socket as unknown as ReturnType<Runtime['connect']>;
       },
       now: () => this.clock.now,
@@ -155,30 +77,37 @@ export class Network {
     return [...this.#open];
   }
 
+  reach(address: string | undefined): Reach {
+    return this.addresses.get(address ?? ONLY) ?? REACHED;
+  }
+
   /** Ends all faults. What was held back arrives. */
   heal(): void {
     Object.assign(this.conditions, WELL);
-    this.tampering = undefined;
+    Object.assign(this.server.conditions, SERVER_WELL);
+    this.server.tampering = undefined;
+    for (const reach of this.addresses.values()) Object.assign(reach, REACHED);
     for (const socket of this.open) socket.breakAfter('up', Infinity);
     for (const socket of this.open) socket.breakAfter('down', Infinity);
-    this.change({});
+    this.hasten();
   }
 
-  change(conditions: Partial<Conditions>): void {
-    Object.assign(this.conditions, conditions);
-    for (const socket of this.open) socket.hasten();
+  /** Lets what is under way meet the conditions as they are now. */
+  hasten(): void {
+    for (const socket of new Set([...this.lookingUp, ...this.#open])) socket.hasten();
   }
 
   /** As if the server process had been killed and started again. */
   restart(): void {
-    this.counts.clear();
+    this.server.items.clear();
     for (const socket of this.open) socket.break('read ECONNRESET');
   }
 }
 
-/** One direction of a connection. Bytes arrive in order, late, and in pieces. */
+/** One direction of a connection. Bytes arrive in order, late, and in pieces; none at all are a hang-up. */
 class Pipe {
   readonly #network: Network;
+  readonly #latency: () => number;
   readonly #direction: 'up' | 'down';
   readonly #arrive: (piece: Buffer) => void;
   #queue: { due: number; bytes: Buffer }[] = [];
@@ -188,24 +117,24 @@ class Pipe {
   /** Whether the other end is gone, and nothing arrives any more. */
   isHole = false;
 
-  constructor(network: Network, direction: 'up' | 'down', arrive: (piece: Buffer) => void) {
+  constructor(network: Network, direction: 'up' | 'down', slow: () => number, arrive: (piece: Buffer) => void) {
     this.#network = network;
     this.#direction = direction;
+    this.#latency = () => network.conditions[direction] + slow() / 2;
     this.#arrive = arrive;
   }
 
   send(bytes: Buffer): void {
-    const last = this.#queue.at(-1)?.due ?? 0;
-    const due = Math.max(last, this.#network.clock.now + this.#network.conditions[this.#direction]);
-    for (let at = 0; at < bytes.length; at += this.#network.conditions.piece) {
-      this.#queue.push({ due, bytes: bytes.subarray(at, at + this.#network.conditions.piece) });
-    }
+    const due = Math.max(this.#queue.at(-1)?.due ?? 0, this.#network.clock.now + this.#latency());
+    const { piece } = this.#network.conditions;
+    for (let at = 0; at === 0 || at < bytes.length; at += piece)
+      this.#queue.push({ due, bytes: bytes.subarray(at, at + piece) });
     this.#schedule();
   }
 
   /** Lets nothing take longer than it would now. */
   hasten(): void {
-    const latest = this.#network.clock.now + this.#network.conditions[this.#direction];
+    const latest = this.#network.clock.now + this.#latency();
     for (const entry of this.#queue) entry.due = Math.min(entry.due, latest);
     this.#cancel?.();
     this.#cancel = undefined;
@@ -229,59 +158,65 @@ class Pipe {
   }
 }
 
-/** The client's socket, with the server's side of the same connection. */
-class SimulatedSocket extends EventEmitter {
+/** The client's socket, and what travels between it and the server's side of the same connection. */
+export class SimulatedSocket extends EventEmitter {
   readonly #network: Network;
-  readonly #id: number;
+  readonly #pick: ((addresses: readonly string[]) => string) | undefined;
   readonly #onClose: () => void;
   readonly #up: Pipe;
   readonly #down: Pipe;
+  readonly #server: ServerConnection;
+  readonly #openedAt: number;
   #cancelConnect: (() => void) | undefined;
   #isConnected = false;
-  #received: Buffer = Buffer.alloc(0);
-  #isLoggedIn: boolean;
-  /** Requests that wait because the store is stuck. */
-  #stuck: Buffer[] = [];
-  /** When each request was written whose reply has not arrived, oldest first. */
-  readonly #owed: number[] = [];
   #undelivered: Buffer = Buffer.alloc(0);
-  #isServing = false;
-  /** Whether the client has a reason to give the connection up. */
-  #isSpoilt = false;
-  #held: Buffer | undefined;
+  /** Requests that were written, and whose response has not come, oldest first. */
+  readonly outstanding: { readonly request: Packet; readonly writtenAt: number }[] = [];
+  /** By opaque. */
+  readonly responses = new Map<number, Packet>();
+  address: string | undefined;
+  /** Why the client has to lose it, as far as the network can tell. */
+  reason: ErrorCode | undefined;
   isClosed = false;
 
-  constructor(network: Network, id: number, onClose: () => void) {
+  constructor(network: Network, pick: ((addresses: readonly string[]) => string) | undefined, onClose: () => void) {
     super();
-    this.#onClose = onClose;
     this.#network = network;
-    this.#id = id;
-    this.#isLoggedIn = network.login === undefined;
-    this.#up = new Pipe(network, 'up', (piece) => this.#pass(this.#up, piece, (bytes) => this.#receive(bytes)));
-    this.#down = new Pipe(network, 'down', (piece) => this.#pass(this.#down, piece, (bytes) => this.#deliver(bytes)));
-    this.#connect();
+    this.#pick = pick;
+    this.#onClose = onClose;
+    this.#openedAt = network.clock.now;
+    const slow = (): number => network.reach(this.address).slow;
+    this.#up = new Pipe(network, 'up', slow, (piece) => this.#pass(this.#up, piece, (it) => this.#server.receive(it)));
+    this.#down = new Pipe(network, 'down', slow, (piece) => this.#pass(this.#down, piece, (it) => this.#deliver(it)));
+    this.#server = new ServerConnection(
+      network.server,
+      (bytes) => this.#down.send(bytes),
+      () => this.#down.send(Buffer.alloc(0)),
+    );
+    if (pick) network.lookingUp.add(this);
+    this.#cancelConnect = network.clock.at(network.clock.now, () => this.#connect());
+  }
+
+  /** For how long the client has waited for the oldest response, or for the connection. */
+  get silence(): number {
+    const now = this.#network.clock.now;
+    return now - (this.#isConnected ? (this.outstanding[0]?.writtenAt ?? now) : this.#openedAt);
   }
 
   /** What the client calls. */
   write(bytes: Buffer): boolean {
     if (this.isClosed) return false;
-    if (!this.#isConnected) throw new Error('It writes before it is connected');
-    for (const request of split(bytes).requests) {
-      const written = this.#parse(request);
-      this.#network.written.push(written);
-      this.#isServing ||= written.opcode !== LOGIN && written.key !== PROBE_KEY;
-      this.#owed.push(this.#network.clock.now);
-    }
+    if (!this.#isConnected) this.#network.observer?.violated?.('it writes before it is connected');
+    const { packets: requests } = split(bytes);
+    for (const request of requests) this.outstanding.push({ request, writtenAt: this.#network.clock.now });
+    this.#network.observer?.wrote?.(this, requests);
     this.#up.send(bytes);
     return true;
   }
 
   /** What the client calls. */
   destroy(): void {
-    const silence = this.#network.clock.now - (this.#owed[0] ?? this.#network.clock.now);
-    if (!this.isClosed && !this.#isSpoilt && this.#isServing && silence < 1000) {
-      this.#network.abandoned.push(`link ${this.#id} after ${silence} ms of silence`);
-    }
+    if (this.silence >= 1000) this.reason ??= 'UNAVAILABLE';
     this.#close();
   }
 
@@ -289,14 +224,17 @@ class SimulatedSocket extends EventEmitter {
     if (this.isClosed) return;
     this.isClosed = true;
     this.#onClose();
-    this.#cancelConnect?.();
+    if (!this.#network.lookingUp.has(this)) this.#cancelConnect?.();
     this.#up.stop();
     this.#down.stop();
+    this.#network.observer?.lost?.(this);
   }
 
   /** Breaks the connection. */
   break(message: string): void {
     if (this.isClosed) return;
+    this.reason ??= 'UNAVAILABLE';
+    this.#network.observer?.hungUp?.(this);
     this.#close();
     this.emit('error', new Error(message));
     this.emit('close');
@@ -312,36 +250,45 @@ class SimulatedSocket extends EventEmitter {
     this.#up.isHole = this.#down.isHole = true;
   }
 
-  /** The server closes its side politely. What is on its way to the client still arrives if it is there by now. */
+  /** The server closes its side politely. */
   end(): void {
     if (this.isClosed || !this.#isConnected) return;
     this.#up.stop();
-    this.#isSpoilt = true;
+    this.reason ??= 'UNAVAILABLE';
+    this.#network.observer?.hungUp?.(this);
     this.emit('end');
+    if (this.#network.open.includes(this)) this.#network.observer?.violated?.('a hang-up was not noticed');
   }
 
   hasten(): void {
     if (!this.#isConnected) {
       this.#cancelConnect?.();
-      this.#connect();
-      return;
+      return this.#connect();
     }
     this.#up.hasten();
     this.#down.hasten();
-    if (this.#network.conditions.store !== 'stuck') for (const request of this.#stuck.splice(0)) this.#answer(request);
+    this.#server.goOn();
   }
 
   #connect(): void {
-    const { connect, up, down } = this.#network.conditions;
+    const { conditions, clock, addresses } = this.#network;
+    if (this.#pick && this.#network.lookingUp.has(this)) {
+      if (conditions.dns === 'hangs') return;
+      this.#network.lookingUp.delete(this);
+      if (conditions.dns === 'fails') return this.break('getaddrinfo ENOTFOUND store.example');
+      const address = this.#pick([...addresses.keys()]);
+      if (this.isClosed) return;
+      this.address = address;
+      this.#network.observer?.picked?.(this);
+    }
+    const { connect, slow } = this.#network.reach(this.address);
     if (connect === 'silent') this.#up.isHole = true;
     if (this.#up.isHole) return;
-    this.#cancelConnect = this.#network.clock.at(this.#network.clock.now + up + down, () => {
-      if (connect === 'refuse') {
-        this.break('connect ECONNREFUSED 192.0.2.1:11211');
-        return;
-      }
+    this.#cancelConnect = clock.at(clock.now + conditions.up + conditions.down + slow, () => {
+      if (connect === 'refuse') return this.break(`connect ECONNREFUSED ${this.address}:11211`);
       this.#isConnected = true;
       this.emit('connect');
+      this.#server.accept();
     });
   }
 
@@ -349,163 +296,29 @@ class SimulatedSocket extends EventEmitter {
     const rest = pipe.breaksAfter - piece.length;
     if (rest >= 0) {
       pipe.breaksAfter = rest;
-      arrive(piece);
-      return;
+      return arrive(piece);
     }
     arrive(piece.subarray(0, pipe.breaksAfter));
     this.break('read ECONNRESET');
   }
 
-  #deliver(bytes: Buffer): void {
-    const { requests: replies, rest } = split(Buffer.concat([this.#undelivered, bytes]));
-    this.#undelivered = rest;
-    this.#owed.splice(0, replies.length);
-    this.emit('data', bytes);
-  }
-
-  #receive(bytes: Buffer): void {
-    const { requests, rest } = split(Buffer.concat([this.#received, bytes]));
-    this.#received = rest;
-    for (const request of requests) {
-      if (this.isClosed) return;
-      const isStuck = this.#network.conditions.store === 'stuck' || this.#stuck.length > 0;
-      if (isStuck && request[1] !== LOGIN) this.#stuck.push(request);
-      else this.#answer(request);
+  #deliver(piece: Buffer): void {
+    if (piece.length === 0) return this.end();
+    let bytes = this.#undelivered.length > 0 ? Buffer.concat([this.#undelivered, piece]) : piece;
+    let isWrong = false;
+    while (bytes.length > 0) {
+      const due = this.outstanding[0]?.request;
+      isWrong = wrongness(bytes, due) !== undefined;
+      if (isWrong) this.reason = this.responses.size > 0 ? 'UNAVAILABLE' : 'NOT_MEMCACHED';
+      const [response] = split(bytes).packets;
+      if (isWrong || !response || !due) break;
+      bytes = bytes.subarray(24 + bytes.readUInt32BE(8));
+      this.outstanding.shift();
+      this.responses.set(due.opaque, response);
+      this.#network.observer?.answered?.(this, due, response);
     }
+    this.#undelivered = bytes;
+    this.emit('data', piece);
+    if (isWrong && !this.isClosed) this.#network.observer?.violated?.('wrong bytes were not noticed');
   }
-
-  #parse(request: Buffer): Written {
-    const extras = request[4] ?? 0;
-    return {
-      link: this.#id,
-      number: request.readUInt32BE(12),
-      opcode: request[1] ?? 0,
-      key: request.toString('latin1', 24 + extras, 24 + extras + request.readUInt16BE(2)),
-      creates: extras === 20 && request.readUInt32BE(40) !== 0xffffffff,
-    };
-  }
-
-  #answer(request: Buffer): void {
-    const { login, touch, store } = this.#network.conditions;
-    const { opcode, key, creates, number } = this.#parse(request);
-    if (opcode === LOGIN) {
-      const isRight = request.toString('latin1', 24 + key.length) === this.#network.login;
-      this.#isLoggedIn = isRight && login === 'well';
-      this.#reply(
-        request,
-        this.#isLoggedIn ? OK : REFUSED,
-        Buffer.from(this.#isLoggedIn ? 'Authenticated' : 'Auth failure'),
-      );
-      return;
-    }
-    if (!this.#isLoggedIn) return this.#reply(request, REFUSED, Buffer.from('Auth failure'));
-    const { counts, clock } = this.#network;
-    const found = counts.get(key);
-    const item = found && found.expires > clock.now ? found : undefined;
-    if (opcode === TOUCH && touch === 'refused') return this.#reply(request, UNKNOWN, Buffer.from('Unknown command'));
-    if (opcode === INCREMENT && !item && creates) {
-      if (store === 'full') return this.#reply(request, FULL, Buffer.from('Out of memory'));
-      counts.set(key, { count: 1, expires: clock.now + 1000 * request.readUInt32BE(40) });
-      return this.#count(request, number, 1);
-    }
-    if (!item) return this.#reply(request, NOT_FOUND, Buffer.from('Not found'));
-    if (opcode === DELETE) {
-      counts.delete(key);
-      return this.#reply(request, OK, Buffer.alloc(0));
-    }
-    if (opcode === TOUCH) {
-      item.expires = clock.now + 1000 * request.readUInt32BE(24);
-      return this.#reply(request, OK, Buffer.alloc(4));
-    }
-    item.count += 1;
-    this.#count(request, number, item.count);
-  }
-
-  #count(request: Buffer, number: number, count: number): void {
-    this.#network.answers.set(`${this.#id} ${number}`, count);
-    const body = Buffer.alloc(8);
-    body.writeBigUInt64BE(BigInt(count));
-    this.#reply(request, OK, body);
-  }
-
-  #reply(request: Buffer, status: number, body: Buffer): void {
-    const reply = Buffer.alloc(24 + body.length);
-    reply[0] = 0x81;
-    reply[1] = request[1] ?? 0;
-    // As memcached does: the flags of the item touched.
-    if (body.length === 4) reply[4] = 4;
-    reply.writeUInt16BE(status, 6);
-    reply.writeUInt32BE(body.length, 8);
-    request.copy(reply, 12, 12, 16);
-    body.copy(reply, 24);
-    if (status === REFUSED) this.#isSpoilt = true;
-    if (this.#parse(request).key === PROBE_KEY && !this.#isSpoilt) this.#network.proven.add(this.#id);
-    for (const bytes of this.#tampered(reply)) this.#down.send(bytes);
-  }
-
-  /** What the client gets in place of a reply. */
-  #tampered(reply: Buffer): Buffer[] {
-    if (this.#held) {
-      const held = this.#held;
-      this.#held = undefined;
-      return [reply, held];
-    }
-    const { tampering } = this.#network;
-    const isCount = reply[1] === INCREMENT && reply.length === 32;
-    if (!isCount && (tampering === 'zero' || tampering === 'no body' || tampering === 'body')) return [reply];
-    this.#network.tampering = undefined;
-    if (tampering) this.#isSpoilt = true;
-    switch (tampering) {
-      case undefined:
-        break;
-      case 'magic':
-        reply[0] = 0x80;
-        break;
-      case 'opcode':
-        reply[1] = (reply[1] ?? 0) ^ 0x11;
-        break;
-      case 'number':
-        reply.writeUInt32BE((reply.readUInt32BE(12) + 1) >>> 0, 12);
-        break;
-      case 'status':
-        reply.writeUInt16BE(0x86, 6);
-        break;
-      case 'length':
-        reply.writeUInt32BE(reply.readUInt32BE(8) + 3, 8);
-        break;
-      case 'endless':
-        reply.writeUInt32BE(0xfffffff0, 8);
-        break;
-      case 'body':
-        reply.writeUInt32BE(16, 8);
-        return [reply.subarray(0, 24), Buffer.from([0, 0, 0, 0, 0, 0, 1, 0]), reply.subarray(24)];
-      case 'no body':
-        reply.writeUInt32BE(0, 8);
-        return [reply.subarray(0, 24)];
-      case 'zero':
-        reply.fill(0, 24);
-        break;
-      case 'drop':
-        return [];
-      case 'double':
-        return [reply, reply];
-      case 'swap':
-        this.#held = reply;
-        return [];
-    }
-    return [reply];
-  }
-}
-
-/** The whole requests at the beginning of some bytes, and the rest. */
-function split(bytes: Buffer): { requests: Buffer[]; rest: Buffer } {
-  const requests: Buffer[] = [];
-  let at = 0;
-  while (bytes.length >= at + 24) {
-    const end = at + 24 + bytes.readUInt32BE(at + 8);
-    if (bytes.length < end) break;
-    requests.push(bytes.subarray(at, end));
-    at = end;
-  }
-  return { requests, rest: bytes.subarray(at) };
 }

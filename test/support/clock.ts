@@ -1,0 +1,52 @@
+/** A pseudo-random number from 0 to 1, the same sequence for the same seed (mulberry32). */
+export function randomFrom(seed: number): () => number {
+  return () => {
+    seed = (seed + 0x6d2b79f5) | 0;
+    let bits = Math.imul(seed ^ (seed >>> 15), 1 | seed);
+    bits = (bits + Math.imul(bits ^ (bits >>> 7), 61 | bits)) ^ bits;
+    return ((bits ^ (bits >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+interface Timer {
+  readonly at: number;
+  readonly action: () => void;
+}
+
+/** Time in milliseconds that passes when a test says so, and what is to happen when. */
+export class Clock {
+  now = 0;
+  /** In the order in which they are due. */
+  readonly #timers: Timer[] = [];
+
+  get pending(): number {
+    return this.#timers.length;
+  }
+
+  at(time: number, action: () => void): () => void {
+    const timer = { at: Math.max(time, this.now), action };
+    let index = this.#timers.length;
+    while (index > 0 && (this.#timers[index - 1] as Timer).at > timer.at) index -= 1;
+    this.#timers.splice(index, 0, timer);
+    return () => {
+      const found = this.#timers.indexOf(timer);
+      if (found >= 0) this.#timers.splice(found, 1);
+    };
+  }
+
+  /** Lets time pass, one event after the other. `afterEach` is called when all promises that an event settled are done. */
+  async run(milliseconds: number, afterEach: () => void = () => undefined): Promise<void> {
+    const until = this.now + milliseconds;
+    for (;;) {
+      // Longer than any chain of promises here.
+      for (let turn = 0; turn < 8; turn += 1) await Promise.resolve();
+      afterEach();
+      const next = this.#timers[0];
+      if (!next || next.at > until) break;
+      this.#timers.shift();
+      this.now = next.at;
+      next.action();
+    }
+    this.now = until;
+  }
+}
