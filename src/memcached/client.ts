@@ -6,6 +6,7 @@ import { Login } from './login.ts';
 import { nameOf, type Operation, type Response } from './protocol.ts';
 import { Report, type Log } from './report.ts';
 import { realRuntime, type Runtime } from './runtime.ts';
+import { Touch } from './touch.ts';
 
 /** A Memcached server, and its login (SASL PLAIN) if it has one. */
 export interface MemcachedServer {
@@ -17,17 +18,11 @@ export interface MemcachedServer {
 
 /** How often deadlines are checked. */
 const TICK_MS = 25;
-/** For how long after a call another one is expected. */
-const ASKED_RECENTLY_MS = 3000;
-/** A server that has hung up at TOUCH so often, and never answered one, is not sent another. */
-const MAX_HANG_UPS_AT_TOUCH = 2;
 
 const CLOSED = new MemcachedError('UNAVAILABLE', 'its client is closed');
 
 type State =
-  | { readonly name: 'closed' }
-  | { readonly name: 'idle' }
-  | { readonly name: 'connecting' }
+  | { readonly name: 'closed' | 'idle' | 'connecting' }
   | { readonly name: 'ready'; readonly connection: Connection }
   | { readonly name: 'failing'; readonly reason: MemcachedError };
 
@@ -69,26 +64,25 @@ export class Client {
   readonly #login: Login;
   readonly #connector: Connector;
   readonly #report: Report;
+  readonly #touch: Touch;
   #state: State = { name: 'closed' };
   /** Calls that have not been written. */
   #waiting: Call[] = [];
-  #lastCallAt = -Infinity;
   /** Undefined while it is ready, and until an attempt has failed. */
   #failingSince: number | undefined;
-  #hangUpsAtTouch = 0;
-  #isTouchAnswered = false;
   #cancelTick: (() => void) | undefined;
 
   constructor({ host, port, username, password }: MemcachedServer, runtime: Runtime = realRuntime(host, port)) {
     this.name = `Memcached at ${host.includes(':') ? `[${host}]` : host}:${port}`;
     this.#report = new Report(this.name);
+    this.#touch = new Touch(this.#report);
     this.#runtime = runtime;
     this.#login = new Login(username, password);
     this.#connector = new Connector(runtime, this.#login, {
       onReady: (connection, address, before) => this.#ready(connection, address, before),
       onFailed: (reason, isAddressLeft) => this.#attemptFailed(reason, isAddressLeft),
-      onTouch: (response) => this.#touched(response),
-      onHangUpAtTouch: () => this.#hungUpAtTouch(),
+      onTouch: (response) => this.#touch.answered(response),
+      onHangUpAtTouch: () => this.#touch.hungUp(),
       onLost: (connection, reason, owed) => {
         if (this.#state.name === 'ready' && this.#state.connection === connection) this.#lose(reason, owed);
       },
@@ -104,7 +98,7 @@ export class Client {
   open(log: Log): void {
     if (this.#state.name !== 'closed') return;
     this.#report.open(log);
-    this.#connector.expect();
+    this.#connector.quicken();
     this.#connect();
   }
 
@@ -138,11 +132,10 @@ export class Client {
 
   #start(operation: Operation, key: string, deadline: number): Call {
     const now = this.#runtime.now();
-    const isExpected = this.#isExpected(now);
-    this.#lastCallAt = now;
-    this.#connector.expect();
+    const isFree = this.#connector.isFree(now);
+    this.#connector.expect(now);
     if (this.#state.name === 'idle') this.#connect();
-    if (this.#state.name === 'failing' && this.#connector.isFree(now, isExpected)) {
+    if (this.#state.name === 'failing' && isFree) {
       this.#connector.hurry();
       this.#connect();
     }
@@ -153,11 +146,6 @@ export class Client {
     if (this.#state.name === 'ready' && this.#waiting.length === 1) this.#runtime.endOfTurn(() => this.#write());
     this.#keepTicking();
     return call;
-  }
-
-  /** Whether somebody may wait for the server's return. */
-  #isExpected(now: number): boolean {
-    return now - this.#lastCallAt < ASKED_RECENTLY_MS;
   }
 
   #resultOf(response: Response): number | undefined {
@@ -212,8 +200,6 @@ export class Client {
   }
 
   #attemptFailed(reason: MemcachedError, isAddressLeft: boolean): void {
-    const isExpected = this.#isExpected(this.#runtime.now());
-    if (!isExpected || reason.code === 'WARMING_UP' || reason.code === 'LOGIN_REFUSED') this.#connector.slowDown();
     if (this.#state.name === 'failing' || !isAddressLeft) this.#fail(reason);
   }
 
@@ -232,19 +218,7 @@ export class Client {
   #write(): void {
     this.#expireWaiting(this.#runtime.now());
     if (this.#state.name !== 'ready' || this.#waiting.length === 0) return;
-    const withTouch = this.#isTouchAnswered || this.#hangUpsAtTouch < MAX_HANG_UPS_AT_TOUCH;
-    this.#state.connection.write(this.#waiting.splice(0), withTouch);
-  }
-
-  #touched({ outcome, words }: Response): void {
-    this.#isTouchAnswered = true;
-    if (outcome === 'refused' || outcome === 'unknown command') this.#report.touchRefused(`refuses TOUCH: ${words}`);
-  }
-
-  #hungUpAtTouch(): void {
-    this.#hangUpsAtTouch += 1;
-    if (!this.#isTouchAnswered && this.#hangUpsAtTouch === MAX_HANG_UPS_AT_TOUCH)
-      this.#report.touchRefused('hangs up at TOUCH');
+    this.#state.connection.write(this.#waiting.splice(0), this.#touch.isSent);
   }
 
   #keepTicking(): void {

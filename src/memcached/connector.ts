@@ -8,7 +8,9 @@ import type { Runtime } from './runtime.ts';
 const SECOND_ATTEMPT_MS = 200;
 /** From the start of one attempt to the start of the next, give or take half at random. */
 const PAUSE_MS = 200;
-/** What the pause grows to while nobody asks, or while the login is refused. */
+/** For how long after a call others are expected. */
+const EXPECTED_MS = 3000;
+/** What the pause doubles up to while nobody asks, or while the login is refused. */
 const MAX_PAUSE_MS = 5000;
 
 const PROBE = probe();
@@ -40,6 +42,7 @@ export class Connector {
   readonly #events: ConnectorEvents;
   /** Oldest first. */
   #attempts: Attempt[] = [];
+  #lastCallAt = -Infinity;
   #lastAttemptAt = -Infinity;
   #pause = PAUSE_MS;
   /** What the pause is multiplied by, so that all dynos do not try at once. */
@@ -59,9 +62,9 @@ export class Connector {
     return now >= this.#lastAttemptAt + Math.min(this.#pause * this.#jitter, MAX_PAUSE_MS);
   }
 
-  /** Whether an attempt may start at once for a call: none is under way, or none that began when a call was expected. */
-  isFree(now: number, isExpected: boolean): boolean {
-    return (this.#attempts.length === 0 || !isExpected) && now >= this.#lastAttemptAt + PAUSE_MS;
+  /** Whether an attempt may start at once for a call that comes: none is under way, or none that began for other calls. */
+  isFree(now: number): boolean {
+    return (this.#attempts.length === 0 || !this.#isExpected(now)) && now >= this.#lastAttemptAt + PAUSE_MS;
   }
 
   /** Makes the next attempt due now. */
@@ -69,14 +72,15 @@ export class Connector {
     this.#lastAttemptAt = -Infinity;
   }
 
-  /** Makes the pause short again, also the present one. */
-  expect(): void {
-    this.#pause = PAUSE_MS;
+  /** A call has come, and more are expected. */
+  expect(now: number): void {
+    this.#lastCallAt = now;
+    this.quicken();
   }
 
-  /** Doubles the pause between attempts. */
-  slowDown(): void {
-    this.#pause = Math.min(2 * this.#pause, MAX_PAUSE_MS);
+  /** Makes the pause short again, also the present one. */
+  quicken(): void {
+    this.#pause = PAUSE_MS;
   }
 
   /** Starts an attempt, unless none is due or the newest one may soon succeed. */
@@ -125,7 +129,7 @@ export class Connector {
     const before = this.#servingAddress;
     this.#servingAddress = address;
     this.#triedAt.clear();
-    this.expect();
+    this.quicken();
     this.stop(connection);
     this.#events.onReady(connection, address, before);
   }
@@ -133,8 +137,15 @@ export class Connector {
   #lose(attempt: Attempt, ...loss: Parameters<ConnectionEvents['onLost']>): void {
     if (!this.#attempts.includes(attempt)) return this.#events.onLost(attempt.connection, ...loss);
     this.#attempts = this.#attempts.filter((other) => other !== attempt);
+    const [{ code }] = loss;
+    const isRefused = code === 'WARMING_UP' || code === 'LOGIN_REFUSED';
+    if (isRefused || !this.#isExpected(this.#runtime.now())) this.#pause = Math.min(2 * this.#pause, MAX_PAUSE_MS);
     const isNamed = attempt.address !== undefined;
     this.#events.onFailed(loss[0], isNamed && this.#addresses.some((address) => !this.#triedAt.has(address)));
+  }
+
+  #isExpected(now: number): boolean {
+    return now - this.#lastCallAt < EXPECTED_MS;
   }
 
   /** The address that served last comes first, then those tried longest ago. Two attempts never try the same. */
