@@ -12,7 +12,7 @@ export interface ServerConditions {
   login: 'well' | 'refused' | 'revoked' | 'unknown' | 'incomplete';
   /** Whether it wants a login though the client has none. */
   isLoginRequired: boolean;
-  touch: 'well' | 'refused' | 'hangs up';
+  touch: 'well' | 'refused' | 'hangs up' | 'silent';
 }
 
 export const WELL: ServerConditions = {
@@ -127,7 +127,9 @@ export class ServerConnection {
 
   #answer(request: Packet): void {
     if (this.#hasHungUp) return;
-    if (request.opcode === TOUCH && this.#server.conditions.touch === 'hangs up') return this.#hangUp();
+    const { touch } = this.#server.conditions;
+    if (request.opcode === TOUCH && touch === 'hangs up') return this.#hangUp();
+    if (request.opcode === TOUCH && touch === 'silent') return;
     const bytes = request.opcode === LOGIN ? this.#logIn(request) : this.#execute(request);
     for (const sent of this.#tamper(bytes)) this.#send(sent);
   }

@@ -118,7 +118,7 @@ class Simulation {
         login: this.#pick(['refused', 'revoked', 'unknown', 'incomplete']),
       }),
     () => this.#forAWhile(this.#network.server.conditions, { isLoginRequired: true }),
-    () => this.#forAWhile(this.#network.server.conditions, { touch: this.#pick(['refused', 'hangs up']) }),
+    () => this.#forAWhile(this.#network.server.conditions, { touch: this.#pick(['refused', 'hangs up', 'silent']) }),
     () => this.#forAWhile(this.#network.server.conditions, { speaks: this.#pick(['text', 'too many', 'tls']) }),
     () => this.#each((socket) => socket.breakAfter(this.#pick(['up', 'down']), this.#upTo(100))),
     () => this.#each((socket) => socket.end()),
