@@ -1,20 +1,71 @@
+import { once } from 'node:events';
+import { createServer, request, type IncomingMessage } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import axe, { type AxeResults } from 'axe-core';
 import type { Browser, BrowserContext, BrowserContextOptions, Page } from 'playwright-core';
-import { startRouter } from '../../tools/router.ts';
-import { startWeb } from '../support/web.ts';
+import { startRouter, type Router } from '../../tools/router.ts';
+import { startWeb, type Web } from '../support/web.ts';
 
 interface Test {
   teardown(action: () => unknown): void;
 }
 
-/** Starts dynos behind a router, web.1 and so on, until the test ends. Gives the address to visit. */
-export async function startDynos(t: Test, quantity: number, env: Record<string, string>): Promise<string> {
+/** Dynos behind a router, and the address to visit. */
+export interface Formation {
+  readonly url: string;
+  readonly router: Router;
+  /** By name, such as web.1. */
+  readonly dynos: ReadonlyMap<string, Web>;
+}
+
+/** Starts dynos behind a router, web.1 and so on, until the test ends. */
+export async function startDynos(t: Test, quantity: number, env: Record<string, string>): Promise<Formation> {
   const names = Array.from({ length: quantity }, (_, index) => `web.${index + 1}`);
-  const dynos = await Promise.all(names.map((name) => startWeb(t, { ...env, DYNO: name })));
+  const webs = await Promise.all(names.map((name) => startWeb(t, { ...env, DYNO: name })));
   const router = await startRouter();
   t.teardown(() => router.close());
-  dynos.forEach(({ port }, index) => router.add(`web.${index + 1}`, port));
-  return `http://127.0.0.1:${router.port}/`;
+  const dynos = new Map(names.map((name, index) => [name, webs[index] as Web]));
+  for (const [name, { port }] of dynos) router.add(name, port);
+  return { url: `http://127.0.0.1:${router.port}/`, router, dynos };
+}
+
+/** A server before the dynos, which sees what has really arrived, and holds it as long as a test wants. */
+export interface Front {
+  readonly url: string;
+  /** Requests that have arrived and have not been answered, now and at most. */
+  readonly inFlight: { now: number; most: number };
+  /** Called with each request before it goes on. */
+  hold: (request: IncomingMessage) => Promise<unknown> | undefined;
+}
+
+/** Starts a front before the dynos at `url`, until the test ends. */
+export async function startFront(t: Test, url: string): Promise<Front> {
+  const inFlight = { now: 0, most: 0 };
+  const server = createServer((incoming, response) => {
+    inFlight.most = Math.max(inFlight.most, ++inFlight.now);
+    response.once('close', () => inFlight.now--);
+    void goOn();
+
+    async function goOn(): Promise<void> {
+      await front.hold(incoming);
+      const { method, headers } = incoming;
+      const outgoing = request(url, { method, headers }, (answer) => {
+        response.writeHead(answer.statusCode ?? 500, answer.headers);
+        answer.pipe(response);
+      });
+      outgoing.on('error', () => response.destroy());
+      incoming.pipe(outgoing);
+    }
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.teardown(() => {
+    server.close();
+    server.closeAllConnections();
+  });
+  const { port } = server.address() as AddressInfo;
+  const front: Front = { url: `http://127.0.0.1:${port}/`, inFlight, hold: () => undefined };
+  return front;
 }
 
 /** Somebody with a browser of their own, on the page. */
@@ -69,36 +120,41 @@ export class Visitor {
     return Number(/\d+/.exec(await this.heading()));
   }
 
-  /** The names of all that is drawn in the history: `#7 from web.3`, and what says where the count goes on or falls. */
+  /** What the tiles say: `#7 from web.3; without a shared store #1`. */
   history(): Promise<string[]> {
     return this.page
       .getByRole('list', { name: 'Your greetings' })
       .getByRole('img')
-      .evaluateAll((pictures: { title: string }[]) => pictures.map(({ title }) => title));
+      .evaluateAll((tiles: { title: string }[]) => tiles.map(({ title }) => title));
   }
 
-  /** The legend, such as `web.3 12`. */
+  /** The counts in the tiles. */
+  async counts(): Promise<number[]> {
+    return (await this.history()).map((title) => Number(/\d+/.exec(title)));
+  }
+
+  /** The legend, such as `web.3`, or `web.3 left`. */
   async legend(): Promise<string[]> {
-    const entries = await this.page.getByRole('list', { name: 'Dynos' }).getByRole('listitem').allTextContents();
+    const entries = await this.page.getByRole('list', { name: 'Dynos' }).getByRole('listitem').allInnerTexts();
     return entries.map((entry) => entry.trim());
   }
 
+  /** The line below the heading. */
+  alone(): Promise<string> {
+    return this.page.locator('.alone').innerText();
+  }
+
+  /** The steps that are shown. */
+  async tour(): Promise<string[]> {
+    const steps = await this.page.locator('.tour li:visible').allInnerTexts();
+    return steps.map((step) => step.trim());
+  }
+
   /** Puts a history in place of this tab's own. */
-  async remember(history: object): Promise<void> {
-    const kept = JSON.stringify({ ...history, ended: false });
-    await this.page.evaluate(`sessionStorage.setItem('greetings', '${kept}')`);
-  }
-
-  /** What the visitor would have read had each dyno counted alone: `3` or, where it repeats, `~3`. */
-  alone(): Promise<string[]> {
-    return this.page.evaluate(
-      `[...document.querySelectorAll('.alone > *')].map((read) => (read.matches('s') ? '~' : '') + read.textContent)`,
-    );
-  }
-
-  /** The step that the page suggests: its words and its command. */
-  async step(): Promise<string> {
-    return `${await this.page.locator('.step').innerText()} ${await this.page.locator('pre').innerText()}`;
+  async remember(greetings: readonly { count: number; dyno: string }[]): Promise<void> {
+    const dynos = [...new Set(greetings.map(({ dyno }) => dyno))];
+    const kept = JSON.stringify({ store: 'memcached', dynos, greetings, tour: ['', '', ''] });
+    await this.page.evaluate(`sessionStorage.setItem('hello-n', '${kept}')`);
   }
 
   /** Sends 50 requests, and gives what the page says of them when they are answered. */
