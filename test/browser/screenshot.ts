@@ -1,27 +1,50 @@
-import { mkdirSync } from 'node:fs';
-import { dirname } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { test } from 'tap';
+import { writeFileSync } from 'node:fs';
+import gifenc from 'gifenc';
+import { PNG } from 'pngjs';
+import tap, { test } from 'tap';
 import { startMemcached } from '../support/memcached.ts';
 import { launchChromium } from './chromium.ts';
-import { startDynos, Visitor } from './visitor.ts';
+import { startDynos, startFront, Visitor } from './visitor.ts';
 
-const FILE = fileURLToPath(new URL('../../docs/hello.png', import.meta.url));
+const fileOf = (name: string): URL => new URL(`../../docs/${name}`, import.meta.url);
 
-await test('the picture in the README shows the page, after 50 requests to five dynos', async (t) => {
-  const browser = await launchChromium();
-  t.teardown(() => browser.close());
-  const { address } = await startMemcached(t);
-  const url = await startDynos(t, 5, { MEMCACHE_SERVERS: address });
-  const visitor = await Visitor.open(t, browser, url, {
-    viewport: { width: 800, height: 880 },
-    deviceScaleFactor: 1.5,
-  });
-  t.match(await visitor.burst(), /^✓ #2 to #51, each exactly once, from 5 dynos, in /);
+const browser = await launchChromium();
+tap.teardown(() => browser.close());
+const { address } = await startMemcached(tap);
+const { url } = await startDynos(tap, 5, { MEMCACHE_SERVERS: address });
+
+await test('the picture in the README shows the page after 50 requests to five dynos', async (t) => {
+  const options = { viewport: { width: 800, height: 900 }, deviceScaleFactor: 1.5 };
+  const visitor = await Visitor.open(t, browser, url, options);
+  t.match(await visitor.burst(), /^✓ #1 to #51, each exactly once 50 requests, 5 dynos/);
+  writeFileSync(fileOf('hello.png'), await visitor.page.screenshot());
+});
+
+await test('the moving picture shows how they arrive, in at most 1 MB', async (t) => {
+  const front = await startFront(t, url);
+  const visitor = await Visitor.open(t, browser, front.url, { viewport: { width: 760, height: 860 } });
   const { page } = visitor;
-  await page.mouse.move(0, 0);
-  // The last dots are still growing.
-  await page.evaluate('Promise.all(document.getAnimations().map(({ finished }) => finished)).then(() => undefined)');
-  mkdirSync(dirname(FILE), { recursive: true });
-  await page.screenshot({ path: FILE });
+  const frames: { png: Buffer; delay: number }[] = [];
+  const take = async (delay: number): Promise<unknown> => frames.push({ png: await page.screenshot(), delay });
+  await take(1500);
+  // Each answer waits until what came before it has been pictured.
+  let last: Promise<unknown> = Promise.resolve();
+  let sent = 0;
+  front.hold = () => (last = last.then(() => ++sent % 2 && take(80)));
+  const burst = visitor.burst();
+  t.match(await burst, /^✓ #1 to #51, each exactly once/);
+  await take(4000);
+
+  const encoder = gifenc.GIFEncoder();
+  const pixelsOf = (png: Buffer): PNG => PNG.sync.read(png);
+  // The last frame has all colours.
+  const palette = gifenc.quantize(pixelsOf(frames.at(-1)?.png ?? Buffer.alloc(0)).data, 64);
+  for (const { png, delay } of frames) {
+    const { data, width, height } = pixelsOf(png);
+    encoder.writeFrame(gifenc.applyPalette(data, palette), width, height, { palette, delay });
+  }
+  encoder.finish();
+  const gif = encoder.bytes();
+  t.ok(gif.length <= 1_000_000, `${gif.length} bytes`);
+  writeFileSync(fileOf('hello.gif'), gif);
 });
