@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import tap, { test, type Test } from 'tap';
 import type { BrowserContextOptions } from 'playwright-core';
-import { startMemcached } from '../support/memcached.ts';
+import { startMemcached, withLogin } from '../support/memcached.ts';
 import { startWeb } from '../support/web.ts';
 import { launchChromium } from './chromium.ts';
 import { startDynos, startFront, Visitor } from './visitor.ts';
@@ -521,7 +521,7 @@ await test('a history that the page did not write is dropped', async (t) => {
   t.same(visitor.console, []);
 });
 
-await test('after a fresh deploy the page says that the store is warming up', async (t) => {
+await test('after a fresh deploy the page says that the store is warming up', withLogin(), async (t) => {
   // A login that is not accepted yet.
   const store = await startMemcached(t, { login: { username: 'app', password: 'right' } });
   const { url: address } = await startWeb(t, {
