@@ -23,7 +23,7 @@ const RUN_BY: readonly [command: RegExp, file: string, words: string][] = [
   [/^\.ci\/run$/, '.github/workflows/ci.yml', '- run: $&'],
   [/^npm run build$/, 'tools/rehearse.ts', "'build'"],
   [/^heroku local$/, 'tools/rehearse.ts', 'exec heroku local'],
-  [/^npm run dynos$/, 'test/tools/dynos.test.ts', 'startDynos(t)'],
+  [/^npm run dynos$/, 'test/tools/dynos.test.ts', 'startDynos(t, [], {}, true)'],
   [/^npm run dynos -- --memory$/, 'test/tools/dynos.test.ts', "'--memory'"],
   [/^npm run verify(?: -- http.*)?$/, 'test/tools/verify.test.ts', "run('verify', args)"],
 ];

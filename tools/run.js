@@ -34,7 +34,10 @@ const stale = parts.filter(({ folders }) => !folders.every(isCurrent));
 const swallowed = flags.filter((flag) => process.env[`npm_config_${flag}`] !== undefined);
 if (swallowed.length > 0) {
   const values = swallowed.map((flag) => `--${flag}=${process.env[`npm_config_${flag}`]}`.replace(/=true$/, ''));
-  fail(`npm keeps ${values.join(' ')} for itself. Type: npm run ${name} -- ${[...values, ...args].join(' ')}`);
+  // A value that npm has cut off is among the other arguments, in an order that nobody knows.
+  const typed =
+    name === 'verify' && values.some((value) => !value.includes('=')) ? '...' : [...values, ...args].join(' ');
+  fail(`npm keeps ${values.join(' ')} for itself. Type: npm run ${name} -- ${typed}`);
 }
 if (!existsSync('node_modules/fastify')) fail('Run npm ci first');
 if ((needsCompiler || stale.length > 0) && !existsSync('node_modules/typescript'))

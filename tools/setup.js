@@ -24,7 +24,7 @@ const PACKAGES = {
 const INSTALL = {
   'apt-get': 'apt-get install -y --no-install-recommends',
   dnf: 'dnf install -y',
-  apk: 'apk add',
+  apk: 'apk add --update-cache',
   pacman: 'pacman -S --needed --noconfirm',
   brew: 'brew install',
 };

@@ -96,7 +96,7 @@ await test('a user who may not install is told how, by the package manager of th
   t.match(said('test'), /^Install these by your package manager first: memcached\n$/);
   for (const [manager, command] of [
     ['pacman', 'sudo pacman -S --needed --noconfirm memcached'],
-    ['apk', 'sudo apk add memcached'],
+    ['apk', 'sudo apk add --update-cache memcached'],
     ['dnf', 'sudo dnf install -y memcached'],
     ['apt-get', 'sudo apt-get install -y --no-install-recommends memcached'],
   ] as const) {
