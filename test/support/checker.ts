@@ -12,6 +12,7 @@ import { DELETE, INCREMENT, LOGIN, OK, NOT_FOUND, REFUSED, TOUCH, ttlOf, UNKNOWN
 //  3. A call gives what the server answered to this very request. Within a session no number comes twice, or goes back.
 //  4. A call fails only because its own response is bad, its connection is lost, the server is failing, or it is late, and
 //     its code says which. Warming up needs a login that is set, has never worked, and is refused since less than 5 minutes.
+//     While the server is failing, a call fails at once, unless nobody asked for 3 s or no attempt is under way.
 //  5. While a connection is ready, a call is written in the turn in which it came, and each INCREMENT with its TOUCH, unless
 //     the server has hung up at TOUCH twice and never answered one.
 //  6. A connection is lost at once for wrong bytes, after a second without a response, and never without a reason.
@@ -75,6 +76,7 @@ export class Checker implements Observer {
   #troubles: { at: number; code: ErrorCode; isLoss: boolean }[] = [];
   /** What the log has said since a call was served. */
   readonly #said = new Set<ErrorCode>();
+  #failsAtOnce = false;
   readonly #refusals = new Map<string, number>();
   /** Of this turn. */
   #refusedNow: { at: number; kind: string } | undefined;
@@ -125,6 +127,7 @@ export class Checker implements Observer {
     this.isClosed = true;
     this.ready = undefined;
     this.#troubles = [];
+    this.#failsAtOnce = false;
     this.#said.clear();
     for (const asked of this.#open) asked.isClosed = true;
     this.#client.close();
@@ -142,6 +145,7 @@ export class Checker implements Observer {
       isSettled: false,
       isClosed: this.isClosed,
     };
+    if (this.#network.open.length === 0 || this.#now - this.#askedAt >= 3000) this.#failsAtOnce = false;
     this.#askedAt = this.#now;
     this.#open.push(asked);
     this.#client.call(this.#operations[kind], key, deadline).then(
@@ -286,6 +290,7 @@ export class Checker implements Observer {
   #becomesReady(socket: SimulatedSocket): void {
     this.ready = socket;
     this.#troubles = [];
+    this.#failsAtOnce = false;
     this.#picks.clear();
     if (this.#servedFrom !== undefined && this.#servedFrom !== socket.address) this.#moves += 1;
     this.#servedFrom = socket.address;
@@ -302,6 +307,7 @@ export class Checker implements Observer {
     if (isReady && !reason) this.violate(6, `a connection was given up after ${socket.silence} ms of silence`);
     if (!reason || (this.ready && !isReady)) return;
     if (isReady) this.ready = undefined;
+    else this.#failsAtOnce ||= this.#picks.size === 0 || this.#picks.size === this.#network.addresses.size;
     const isOwing = outstanding.some(({ request }) => request.opcode !== TOUCH);
     if (!isReady || isOwing) this.#troubles.push({ at: this.#now, code: reason, isLoss: true });
   }
@@ -358,6 +364,8 @@ export class Checker implements Observer {
     this.#moves = 0;
     const [waiting] = this.#open;
     if (waiting && this.#now > waiting.deadline + LATE_MS) this.violate(1, `${waiting.kind} has not settled`);
+    if (this.#failsAtOnce && this.#open.some(({ written }) => !written))
+      this.violate(4, 'a call waits for a failing server');
     if (this.isClosed && waiting) this.violate(1, 'a call outlived the client');
     if (this.ready && this.#open.some(({ at, written }) => at < this.#now && !written))
       this.violate(5, 'a call was not written');
