@@ -13,8 +13,8 @@ import { DELETE, INCREMENT, LOGIN, OK, NOT_FOUND, REFUSED, TOUCH, ttlOf, UNKNOWN
 //  4. A call fails only because its own response is bad, its connection is lost, the server is failing, or it is late, and
 //     its code says which. Warming up needs a login that is set, has never worked, and is refused since less than 5 minutes.
 //     While the server is failing, a call fails at once, unless nobody asked for 3 s or no attempt is under way.
-//  5. While a connection is ready, a call is written in the turn in which it came, and each INCREMENT with its TOUCH, unless
-//     the server has hung up at TOUCH twice and never answered one.
+//  5. While a connection is ready, a call is written in the turn in which it came. Behind all calls of the turn comes the TOUCH
+//     of each INCREMENT, unless the server has hung up at TOUCH twice and never answered one.
 //  6. A connection is lost at once for wrong bytes, after a second without a response, and never without a reason.
 //  7. There are never more than two sockets. Attempts begin at least 100 ms apart, unless somebody was served in between.
 //     Two attempts never try the same of several addresses; the one that served last is tried first, then that tried
@@ -106,6 +106,11 @@ export class Checker implements Observer {
   /** Whether it has to make connections by itself. */
   get isFailing(): boolean {
     return this.#troubles.some(({ isLoss }) => isLoss);
+  }
+
+  /** Whether an attempt began so lately that a call does not start another. */
+  get hasJustTried(): boolean {
+    return this.#now - (this.#attempts.at(-1) ?? -Infinity) < 200;
   }
 
   violate(invariant: number, what: string): void {
@@ -260,6 +265,8 @@ export class Checker implements Observer {
       if (kind === 'increment') increments += 1;
     }
     const touches = requests.filter(({ opcode }) => opcode === TOUCH).length;
+    if (requests.slice(0, requests.length - touches).some(({ opcode }) => opcode === TOUCH))
+      this.violate(5, 'a request behind a TOUCH, at which the server may hang up');
     const isTouchSent = this.#isTouchAnswered || this.#hangUpsAtTouch < 2;
     if (touches !== (isTouchSent ? increments : 0)) this.violate(5, `${increments} INCREMENTs, ${touches} TOUCHes`);
   }

@@ -52,8 +52,9 @@ class Simulation {
       this.#isHealed = false;
       await this.#suffer();
       if (this.checker.isClosed) this.checker.open();
-      if (this.#chance(0.2)) await this.#beAlone();
-      await this.#recover();
+      const isAlone = this.#chance(0.25);
+      if (isAlone) await this.#beAlone();
+      await this.#recover(isAlone);
     }
     await this.#beDroppedWhileIdle();
     this.checker.close();
@@ -81,8 +82,6 @@ class Simulation {
   async #beAlone(): Promise<void> {
     for (let n = 1 + this.#upTo(1); n > 0; n -= 1) this.#in(this.#upTo(1000), this.#pick(this.#lastingFaults));
     await this.#pass((this.#chance(0.1) ? this.#pick([100_000, 310_000]) : 20_000) + this.#upTo(5000));
-    if (this.#chance(0.3)) this.#visit();
-    if (this.#chance(0.5)) await this.#pass(this.#upTo(1500));
   }
 
   #visit(): void {
@@ -178,14 +177,14 @@ class Simulation {
 
   // All is well again.
 
-  async #recover(): Promise<void> {
+  async #recover(isAlone: boolean): Promise<void> {
     const { checker } = this;
     this.#isHealed = true;
     this.#network.heal();
     const distance = this.#pick([2, 2, 2, 300, 450, 900]);
     this.#network.conditions.down = distance;
     const isFar = distance > 2;
-    if (this.#chance(0.3) && !isFar && !this.#hasVanished) await this.#recoverAlone();
+    if (this.#chance(isAlone ? 0.8 : 0.2) && !isFar && !this.#hasVanished) await this.#recoverAlone(isAlone);
     // Over a distance, an attempt that hangs may have to be waited for, and then login, probe and response.
     const back = isFar || this.#hasVanished ? 2500 + 4 * distance : BACK_MS;
     this.#hasVanished = false;
@@ -198,10 +197,12 @@ class Simulation {
   }
 
   /** There is a connection by itself in the end. A visitor does not have to wait for that. */
-  async #recoverAlone(): Promise<void> {
+  async #recoverAlone(isAlone: boolean): Promise<void> {
     const { checker } = this;
     const isVisited = this.#chance(0.5);
-    await this.#pass(isVisited ? 1100 + this.#upTo(3000) : BACK_ALONE_MS);
+    // Those who asked a moment ago may be told that it is failing, as long as an attempt from before is silent.
+    await this.#pass(isVisited ? (isAlone ? 0 : 1100) + this.#upTo(3000) : BACK_ALONE_MS);
+    while (checker.hasJustTried) await this.#pass(50);
     if (!isVisited && checker.isFailing) checker.violate(9, `no connection within ${BACK_ALONE_MS} ms`);
     const served = checker.keys.length;
     checker.ask('create', this.#newKey());
