@@ -259,6 +259,16 @@ await test('a response counts though wrong bytes follow it', async (t) => {
   t.match(await scene.call(), { code: 'UNAVAILABLE', message: /: its client is closed$/ });
 });
 
+await test('who comes after a quiet time is served, though an attempt from before the return is silent', async (t) => {
+  const scene = new Scene(t);
+  Object.assign(scene.network.reach(undefined), { connect: 'silent' });
+  await scene.run(20_000);
+  while (scene.network.open.length === 0) await scene.run(50);
+  await scene.run(250);
+  scene.network.heal();
+  t.equal(await scene.call(), 1);
+});
+
 await test('a name that is not looked up in time', async (t) => {
   const scene = new Scene(t, { addresses: ADDRESSES });
   scene.network.conditions.dns = 'hangs';
