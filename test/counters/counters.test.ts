@@ -4,7 +4,7 @@ import type { Counters } from '../../src/counters/counters.ts';
 import { MemcachedCounters } from '../../src/counters/memcached.ts';
 import { MemoryCounters } from '../../src/counters/memory.ts';
 import { session } from '../../src/session.ts';
-import { until } from '../../tools/processes.ts';
+import { freePort, until } from '../../tools/processes.ts';
 import { clock, CountedSession, openCounters, soon } from '../support/counters.ts';
 import { startMemcached, type Memcached } from '../support/memcached.ts';
 import { startProxy } from '../support/proxy.ts';
@@ -196,6 +196,20 @@ await test('open and close may come in any order, and with commands under way', 
   // So nothing can come back.
   await until('no timer and no socket is left', () => resources() <= before);
   await connected(0);
+});
+
+await test('the log of a user who has closed hears nothing more', async (t) => {
+  const counters = new MemcachedCounters([{ host: '127.0.0.1', port: await freePort() }], 60);
+  const logs: string[][] = [[], []];
+  for (const log of logs) {
+    counters.open({ ...QUIET, warn: (line) => log.push(line) });
+    await until('the log says that it is not available', () => log.length > 0);
+    counters.close();
+  }
+  t.strictSame(
+    logs.map(({ length }) => length),
+    [1, 1],
+  );
 });
 
 await test('a store that is silent from the start costs a call its time, and when opened again as well', async (t) => {
