@@ -19,7 +19,7 @@ const TARGETS = {
   dynos: { parts: [APP, TOOLS], file: 'build/tools/dynos.js', flags: ['memory', 'https'] },
   verify: { parts: [TOOLS], file: 'build/tools/verify.js', flags: ['requests', 'concurrency', 'for'] },
   rehearse: { parts: [TOOLS], needs: ['memcached'], file: 'build/tools/rehearse.js' },
-  bench: { parts: [APP], needs: ['memcached'], flags: ['quick', 'generations'] },
+  bench: { parts: [APP], needs: ['memcached'], flags: ['quick'] },
   test: { parts: [APP, TOOLS], needs: ['memcached'], needsCompiler: true },
   lint: { file: 'tools/lint.js', needsCompiler: true },
   dev: { needsCompiler: true },
