@@ -3,7 +3,7 @@ import { runInNewContext } from 'node:vm';
 import { test } from 'tap';
 import { until } from '../tools/processes.ts';
 import { CountedSession, openCounters } from './support/counters.ts';
-import { startMemcached, withLogin } from './support/memcached.ts';
+import { startMemcached } from './support/memcached.ts';
 import { startProxy } from './support/proxy.ts';
 import { failedOf, longestOf, scene, suffer } from './support/scene.ts';
 import { AT_ONCE, IN_TIME, Visitor } from './support/visitors.ts';
@@ -12,7 +12,7 @@ setFlagsFromString('--expose-gc');
 const collectGarbage = runInNewContext('gc') as () => void;
 
 // One after the other befalls the same web process and the same visitors, who go on counting.
-await test('faults of a store with a login', withLogin(), async (t) => {
+await test('faults of a store', async (t) => {
   const it = await scene(t);
   const { memcached, proxy, web, visitors } = it;
   const skippedBefore = new Map<Visitor, number>();

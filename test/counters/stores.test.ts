@@ -8,20 +8,15 @@ import type { UnavailableCode } from '../../src/counters/counters.ts';
 import { PROBE_KEY } from '../../src/memcached/protocol.ts';
 import { freePort, listens, start, stop, until } from '../../tools/processes.ts';
 import { CountedSession, openCounters } from '../support/counters.ts';
-import { startMemcached } from '../support/memcached.ts';
+import { startMemcached, withLogin } from '../support/memcached.ts';
 import { startProxy } from '../support/proxy.ts';
 
 // What real stores say and do, and what the log and the code say of it.
 
+// In CI nothing is skipped.
+const hasRedis = process.env.CI || spawnSync('redis-server', ['--version']).status === 0;
+const NEEDS_REDIS = { skip: !hasRedis && 'redis-server is not installed' };
 const LOGIN = { username: 'app', password: 'secret' };
-
-/** Why a test that needs a program is skipped; in CI none is. */
-function without(program: string, args: readonly string[]): { skip: string | false } {
-  const isMissing = spawnSync(program, args).status !== 0;
-  return { skip: isMissing && !process.env.CI && `there is no ${program} that knows ${args.join(' ')}` };
-}
-
-const WITH_SASL = without('memcached', ['-S', '-V']);
 
 /** Opens counters, waits until a line in the log says what is wrong, and checks the code of what is asked then. */
 async function checkRefusal(
@@ -76,7 +71,7 @@ await test('a memcached that speaks only the text protocol is quoted', async (t)
   await checkRefusal(t, port, { code: 'ERR_COUNTERS_NOT_MEMCACHED', says: /is not available: it sent "ERROR\\r\\n"$/ });
 });
 
-await test('Redis says nothing', without('redis-server', ['--version']), async (t) => {
+await test('Redis says nothing', NEEDS_REDIS, async (t) => {
   const port = await freePort();
   const redis = start('redis-server', ['--port', String(port), '--bind', '127.0.0.1', '--save', '']);
   t.teardown(() => stop(redis));
@@ -105,7 +100,7 @@ await test('a login is set, and the memcached has none', async (t) => {
   await checkRefusal(t, port, { code: 'ERR_COUNTERS_LOGIN_UNSUPPORTED', says, login: LOGIN });
 });
 
-await test('no login is set, and the memcached requires one', WITH_SASL, async (t) => {
+await test('no login is set, and the memcached requires one', withLogin(), async (t) => {
   const { port } = await startMemcached(t, { login: LOGIN });
   const says = /is not available: it requires a login, and none is set: "Auth failure\.", status 0x20$/;
   await checkRefusal(t, port, { code: 'ERR_COUNTERS_LOGIN_REQUIRED', says });
@@ -113,7 +108,7 @@ await test('no login is set, and the memcached requires one', WITH_SASL, async (
 
 await test(
   'a login that has worked is refused at once, without a warm-up, and works when it is restored',
-  WITH_SASL,
+  withLogin(),
   async (t) => {
     const memcached = await startMemcached(t, { login: LOGIN });
     const proxy = await startProxy(t, memcached.port);
@@ -130,7 +125,7 @@ await test(
   },
 );
 
-await test('a login that has never worked is warming up', WITH_SASL, async (t) => {
+await test('a login that has never worked is warming up', withLogin(), async (t) => {
   const memcached = await startMemcached(t, { login: { ...LOGIN, password: 'another' } });
   const says = /is not available: it refuses the login: "Auth failure\.", status 0x20\. The login of a new add-on/;
   const code = 'ERR_COUNTERS_WARMING_UP';
