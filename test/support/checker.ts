@@ -19,7 +19,7 @@ import { DELETE, INCREMENT, LOGIN, OK, NOT_FOUND, REFUSED, TOUCH, ttlOf, UNKNOWN
 //  7. There are never more than two sockets. Attempts begin at least 100 ms apart, unless somebody was served in between.
 //     Two attempts never try the same of several addresses; the one that served last is tried first, then that tried
 //     longest ago.
-//  8. While nobody asks there are at most 18 attempts a minute.
+//  8. While nobody asks there are at most 18 attempts a minute, and none after a loss that nobody noticed.
 //  9. When all is well again, calls are answered within 500 ms while visitors ask, and without any visitor there is a connection
 //     within 6 s. The visitor who then comes is served, and so is one who comes before.
 // 10. The log has a line for each change, and none beside it.
@@ -77,6 +77,8 @@ export class Checker implements Observer {
   /** What the log has said since a call was served. */
   readonly #said = new Set<ErrorCode>();
   #failsAtOnce = false;
+  /** Whether a connection was lost that nobody needed, and nobody has asked since. */
+  #isIdle = false;
   readonly #refusals = new Map<string, number>();
   /** Of this turn. */
   #refusedNow: { at: number; kind: string } | undefined;
@@ -124,6 +126,7 @@ export class Checker implements Observer {
   // What the client is told to do.
 
   open(): void {
+    if (this.isClosed) this.#isIdle = false;
     this.isClosed = false;
     this.#client.open({ info: (line) => this.#log(line), warn: (line) => this.#log(line) });
   }
@@ -152,6 +155,7 @@ export class Checker implements Observer {
     };
     if (this.#network.open.length === 0 || this.#now - this.#askedAt >= 3000) this.#failsAtOnce = false;
     this.#askedAt = this.#now;
+    this.#isIdle = false;
     this.#open.push(asked);
     this.#client.call(this.#operations[kind], key, deadline).then(
       (count) => this.#succeeded(asked, count),
@@ -227,6 +231,7 @@ export class Checker implements Observer {
   attempted(): void {
     const [before = -Infinity] = this.#attempts.slice(-1);
     if (this.isClosed) this.violate(11, 'an attempt after the close');
+    if (this.#isIdle) this.violate(8, 'an attempt that nobody needs');
     if (this.#now - before < 100 && this.answeredAt < before)
       this.violate(7, `attempts ${this.#now - before} ms apart`);
     this.#attempts = [...this.#attempts.filter((at) => at > this.#now - 60_000), this.#now];
@@ -316,6 +321,7 @@ export class Checker implements Observer {
     if (isReady) this.ready = undefined;
     else this.#failsAtOnce ||= this.#picks.size === 0 || this.#picks.size === this.#network.addresses.size;
     const isOwing = outstanding.some(({ request }) => request.opcode !== TOUCH);
+    this.#isIdle = isReady && !isOwing && !this.#open.some(({ written }) => !written);
     if (!isReady || isOwing) this.#troubles.push({ at: this.#now, code: reason, isLoss: true });
   }
 
