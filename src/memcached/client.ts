@@ -98,7 +98,6 @@ export class Client {
   open(log: Log): void {
     if (this.#state.name !== 'closed') return;
     this.#report.open(log);
-    this.#connector.quicken();
     this.#connect();
   }
 

@@ -72,14 +72,9 @@ export class Connector {
     this.#lastAttemptAt = -Infinity;
   }
 
-  /** A call has come, and more are expected. */
+  /** A call has come, and more are expected: makes the pause short again, also the present one. */
   expect(now: number): void {
     this.#lastCallAt = now;
-    this.quicken();
-  }
-
-  /** Makes the pause short again, also the present one. */
-  quicken(): void {
     this.#pause = PAUSE_MS;
   }
 
@@ -129,7 +124,6 @@ export class Connector {
     const before = this.#servingAddress;
     this.#servingAddress = address;
     this.#triedAt.clear();
-    this.quicken();
     this.stop(connection);
     this.#events.onReady(connection, address, before);
   }

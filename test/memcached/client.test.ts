@@ -98,6 +98,15 @@ await test('a login that has worked is not warming up when it is refused', async
   t.match(scene.lines.slice(1), [/is available again$/]);
 });
 
+await test('a refused login is tried ever less often between the calls of those who ask', async (t) => {
+  const scene = new Scene(t, { username: 'app' });
+  scene.network.server.conditions.login = 'refused';
+  let attempts = 0;
+  scene.network.observer = { attempted: () => (attempts += 1) };
+  for (let n = 0; n < 20; n += 1) t.match(await scene.call(create(60), KEY, 2500), { code: 'WARMING_UP' });
+  t.ok(attempts <= 80, `${attempts} attempts in 50 s`);
+});
+
 for (const [username, password] of [
   ['"app"', 'secret'],
   ['app', "'secret'"],
@@ -256,6 +265,7 @@ await test('a response counts, whatever becomes of its connection', async (t) =>
   t.strictSame(scene.lines, [], 'nobody was owed a response');
   scene.network.open[0]?.on('data', () => scene.client.close());
   t.equal(await scene.call(increment(60)), 3, 'so it does if the client is closed in the same turn');
+  t.equal(scene.network.clock.pending, 0, 'no timer is left');
   scene.client.close();
   t.match(await scene.call(), { code: 'UNAVAILABLE', message: /: its client is closed$/ });
 });
