@@ -20,7 +20,7 @@ export class Figures {
     return Number(median(this.of(id, figure)).toFixed(digits(figure)));
   }
 
-  /** The median and, in brackets, the least and the most, such as "30.2 (29.5–31.0)". Empty if it was not measured. */
+  /** The median and, in brackets, the minimum and the maximum, such as "30.2 (29.5–31.0)". Empty if it was not measured. */
   show(id: string, figure: string): string {
     const values = this.of(id, figure);
     if (values.length === 0) return '';

@@ -61,7 +61,7 @@ async function visit(port: number, sessions: number): Promise<number> {
   return wrong;
 }
 
-/** Starts a session, as a browser does that has no cookie yet, and goes on with it. */
+/** Starts a session, as a browser without a cookie does, and greets once more in it. */
 async function greetTwice(visitor: Visitor): Promise<number> {
   visitor.cookie = '';
   await visitor.ask();

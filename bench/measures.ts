@@ -47,7 +47,7 @@ export interface Bench {
   readonly progress: (what: string) => void;
 }
 
-/** Starts all anew for each generation, and measures them in short turns, so that a slow minute hits all alike. */
+/** Starts all contenders for each generation, and measures them in short turns, so that a slow minute hits all alike. */
 export async function sideBySide(bench: Bench, contenders: readonly Contender[]): Promise<void> {
   const { plan, answers, figures, progress } = bench;
   for (let generation = 1; generation <= plan.generations; generation++) {

@@ -19,9 +19,9 @@ ${conditions()}
 
 Everything ran on Node.js ${process.versions.node}, with ${versions()}.
 
-Each contender is started anew ${plan.generations} times. A figure is the median over these processes and, in brackets, the
-least and the most. A ratio is that of the two medians printed here. Where two ranges overlap, these runs do not tell which of
-the two is ahead.
+Each contender is started ${plan.generations} times. A figure is the median over these processes and, in brackets, the
+minimum and the maximum. A ratio is that of the two medians printed here. Where two ranges overlap, these runs do not tell
+which of the two is ahead.
 
 ## Marks
 
@@ -61,8 +61,8 @@ ${columns(figures, IDS, { 'counts lost': 'lost', 'numbers repeated': 'repeated' 
 
 ## Memory and start
 
-Resident memory in MB, within the second and within the last quarter of ${decimal(plan.greetings)} greetings. Processes started
-anew: ${plan.longRuns}.
+Resident memory in MB, within the second and within the last quarter of ${decimal(plan.greetings)} greetings, in
+${plan.longRuns} processes of each.
 
 ${columns(figures, ['bare', 'hello-n'], { 'second quarter': 'half', 'last quarter': 'full' })}
 

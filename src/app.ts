@@ -32,7 +32,7 @@ export function buildApp(config: Config, counters: Counters, terminal?: LogStrea
     // looks for late ones every 5 s, and swaps the two timeouts if the first is longer.
     http: { headersTimeout: 10_000, connectionsCheckingInterval: 5000 },
     requestTimeout: 10_000,
-    // Else HEAD would run the handler of GET, which counts.
+    // Otherwise HEAD would run the handler of GET, which counts.
     exposeHeadRoutes: false,
     // A malformed path. Fastify runs no hook for it, so the shutdown cannot add this header.
     frameworkErrors: (_error, request, reply) => atGate(request, reply.header('connection', 'close')),

@@ -138,7 +138,7 @@ class RequestSession implements Session {
   }
 }
 
-/** The key is a digest: whoever reads the store learns no id from it, and a look-up leaks nothing through timing. */
+/** The key is a digest: reading the store reveals no id, and a look-up leaks nothing through timing. */
 function keyOf(id: string): string {
   return createHash('sha256').update(id).digest('base64url').slice(0, 32);
 }

@@ -236,7 +236,7 @@ await test('while the store is unreachable, the visitor is told so in plain word
         const { statusCode, headers, body } = await app.inject({ ...request, url: '/', headers: all });
         t.equal(statusCode, 503);
         t.equal(headers['retry-after'], '1');
-        t.equal(headers.refresh, refresh, 'the page returns by itself without a script');
+        t.equal(headers.refresh, refresh, 'the page reloads without a script');
         t.notOk(headers['set-cookie'], 'the cookie stays as it is');
         t.match(body, words);
         t.equal(/nothing was ended/i.test(body), request.method === 'POST');
@@ -249,7 +249,7 @@ await test('while the store is unreachable, the visitor is told so in plain word
   }
   t.strictSame(log, [], 'no failed request is a line in the log');
   counters.failure = undefined;
-  t.equal((await app.inject({ url: '/', headers: { ...HTTPS, cookie } })).body, 'Hello #2\n', 'the count goes on');
+  t.equal((await app.inject({ url: '/', headers: { ...HTTPS, cookie } })).body, 'Hello #2\n', 'the count continues');
 });
 
 await test('an error that nobody foresaw shows nothing of itself, and is logged with its request', async (t) => {
@@ -272,7 +272,7 @@ await test('an error that nobody foresaw shows nothing of itself, and is logged 
   }
 });
 
-await test('a handler can log on Heroku too, where no request is logged by itself', async (t) => {
+await test('a handler can log on Heroku too, where requests are not logged automatically', async (t) => {
   const { app, log } = await build(t, HEROKU, (app) => {
     app.addHook('preHandler', async (request) => request.log.info('from a hook'));
   });
@@ -300,7 +300,7 @@ await test('an idle connection is kept for longer than the 90 s that the router 
   await response.text();
 });
 
-await test('a request that takes for ever to arrive is given up within 30 s', async (t) => {
+await test('a request that never arrives completely is given up within 30 s', async (t) => {
   const { app, counters } = await build(t);
   const { port } = await listen(app);
   const requests = {

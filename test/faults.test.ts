@@ -11,7 +11,7 @@ import { AT_ONCE, IN_TIME, Visitor } from './support/visitors.ts';
 setFlagsFromString('--expose-gc');
 const collectGarbage = runInNewContext('gc') as () => void;
 
-// One after the other befalls the same web process and the same visitors, who go on counting.
+// All faults hit the same web process and the same visitors, who keep their counts.
 await test('faults of a store', async (t) => {
   const it = await scene(t);
   const { memcached, proxy, web, visitors } = it;
@@ -108,7 +108,7 @@ await test('faults of a store', async (t) => {
     });
     t.ok(longestOf(failedOf(during)) < AT_ONCE, 'it fails at once');
     for (const { greetings } of visitors)
-      t.equal(greetings.filter(({ isNew }) => isNew).length, 2, 'nobody started anew before');
+      t.equal(greetings.filter(({ isNew }) => isNew).length, 2, 'nobody had to start over before');
     t.match(web.log.at(-2), /^Memcached at 127\.0\.0\.1:\d+ is not available: .+$/);
     t.match(web.log.at(-1), /is available again$/);
   });

@@ -154,7 +154,7 @@ await test('a refused request reaches no handler and no store, whatever hooks ot
   const handled: string[] = [];
   const { app, counters } = await build(t, HEROKU, (app: FastifyInstance) => {
     app.addHook('onRequest', async () => nextTurn());
-    // Longer, so that a request which goes on after its answer would get far.
+    // Longer, so that a request which is still handled after its answer would get far.
     app.addHook('onSend', async (_request, _reply, payload) => nextTurn(await nextTurn(await nextTurn(payload))));
     app.addHook('preHandler', async ({ method, url }) => void handled.push(`${method} ${url}`));
   });

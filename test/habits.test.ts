@@ -72,7 +72,7 @@ await test('an error of the server: out of memory', async (t) => {
   await until('it is logged', () => web.log.length > 1);
   t.match(web.log[1], /refuses INCREMENT: "Out of memory/);
   t.equal(web.log.length, 2, 'it is logged once');
-  t.equal((await visitor.ask()).count, 2, 'a session that is there goes on');
+  t.equal((await visitor.ask()).count, 2, 'an existing session is still counted');
 });
 
 await test('an error of the server: no number under the key', async (t) => {
@@ -91,7 +91,7 @@ await test('an error of the server: no number under the key', async (t) => {
 await test('a server that refuses TOUCH', async (t) => {
   const { proxy, web, visitors } = await scene(t, { login: false });
   proxy.tamper = (reply) => [reply[1] === TOUCH ? refusalOf(reply) : reply];
-  for (const visitor of visitors) t.equal((await visitor.ask()).count, 2, 'greetings go on, without sliding');
+  for (const visitor of visitors) t.equal((await visitor.ask()).count, 2, 'greetings still count, without renewal');
   await until('it is logged', () => web.log.length > 1);
   t.match(web.log[1], /refuses TOUCH/);
   proxy.closeAll();

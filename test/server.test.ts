@@ -14,7 +14,7 @@ interface Process {
   readonly complained: () => string;
   readonly send: (text: string) => void;
   readonly stop: (signal?: NodeJS.Signals) => Promise<number | string | null>;
-  /** Its exit status, when it ends by itself. */
+  /** Its exit status, when it ends without being stopped. */
   readonly ended: Promise<unknown>;
 }
 

@@ -19,7 +19,7 @@ async function build(t: Test): Promise<{ app: FastifyInstance; counters: Recorde
     await request.session.end();
     return 'ended';
   });
-  app.get('/anew', async (request) => {
+  app.get('/restart', async (request) => {
     await request.session.end();
     return request.session.increment();
   });
@@ -173,11 +173,11 @@ await test('two increments at once are one session, also for a new visitor or an
   t.strictSame(counters.heard(), ['increment', 'increment'], 'the second asks also when the first fails');
 });
 
-await test('a session ended and begun anew in one request is another one', async (t) => {
+await test('a session ended and started again in one request is another one', async (t) => {
   const { get, counters } = await build(t);
   const id = idOf(await get('/'));
   counters.heard();
-  const answer = await get('/anew', `sid=${id}`);
+  const answer = await get('/restart', `sid=${id}`);
   t.strictSame(counters.heard(), ['end', 'start'], 'the old id is not asked for again');
   t.equal(answer.body, '1');
   t.equal(answer.cookies.length, 1, 'one cookie is set, not one cleared and one set');
@@ -205,7 +205,7 @@ await test('while the store cannot be reached, the cookie stays as it is', async
   const { get, counters } = await build(t);
   const id = idOf(await get('/'));
   counters.failure = unavailable();
-  for (const url of ['/', '/at-once', '/end', '/anew']) {
+  for (const url of ['/', '/at-once', '/end', '/restart']) {
     for (const sent of [`sid=${id}`, `sid=${FORGED}`]) {
       t.match(await get(url, sent), { statusCode: 503, headers: { 'set-cookie': undefined } }, `${url} ${sent}`);
     }

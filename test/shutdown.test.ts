@@ -287,7 +287,7 @@ await test('localhost is each of its addresses that the machine has: all answer 
   t.equal(await status, 0);
 });
 
-await test('of pipelined requests a stopping process answers the first, and the session goes on elsewhere', async (t) => {
+await test('of pipelined requests a stopping process answers the first, and another continues the session', async (t) => {
   const memcached = await startMemcached(t);
   const [web, other] = await Promise.all([1, 2].map(() => startWeb(t, { MEMCACHE_SERVERS: memcached.address })));
   if (!web || !other) throw new Error('no process');

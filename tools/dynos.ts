@@ -56,7 +56,7 @@ let store: Memcached | undefined;
 let storeState: StoreState = 'running';
 let stopped: Promise<never> | undefined;
 onSignal(() => void stop(0));
-// Whoever read the output has gone.
+// The reader of the output has gone.
 process.stdout.on('error', () => void stop(0));
 
 const { place, env } = await findCounters();

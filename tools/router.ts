@@ -35,7 +35,7 @@ export interface RouterOptions {
 
 /** How long a dyno may take to answer, in milliseconds, as on Heroku. */
 const ANSWER_TIMEOUT = 30_000;
-/** The dynos close an idle connection after 95 s. Whoever closes first loses a request. */
+/** The dynos close an idle connection after 95 s. The side that sends requests has to close it first, or may lose one. */
 const IDLE_TIMEOUT = 90_000;
 const CLOSE_TIMEOUT = 5000;
 /** Headers that concern one connection only, and those that no visitor may set. */

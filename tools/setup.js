@@ -1,4 +1,5 @@
-// Installs what the tests need beyond npm: `npm run setup [-- browser] [bench]`. Whoever may not install gets the command.
+// Installs what the tests need beyond npm: `npm run setup [-- browser] [bench]`. Without the right to install, it prints
+// the command.
 import { spawnSync } from 'node:child_process';
 import { accessSync, constants, readdirSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
@@ -37,7 +38,7 @@ export function setUp(parts) {
   const missing = needed.filter(
     (program) => !isInstalled(program) && !(program === 'saslpasswd2' && manager() === 'brew'),
   );
-  if (missing.length === 0) return end(0, 'Everything is there.');
+  if (missing.length === 0) return end(0, 'Everything is installed.');
   const command = installation(missing);
   if (!command || !(process.getuid?.() === 0 || manager() === 'brew')) return end(1, advice(missing));
   console.log(command);
@@ -48,7 +49,7 @@ export function setUp(parts) {
     const { status } = spawnSync(program, args, { stdio: 'inherit', env });
     if (status !== 0) return end(1, `${step} failed`);
   }
-  return end(0, 'Everything is there now.');
+  return end(0, 'Everything is installed now.');
 }
 
 function end(status, line) {

@@ -15,7 +15,7 @@ import {
 /** How long an answer may take, in milliseconds. */
 const ANSWER_TIMEOUT = 10_000;
 const REDIRECTS = 5;
-/** After this many failed requests it sends no more, unless it goes on for a time. Then it waits after each. */
+/** After this many failed requests it sends no more, unless it runs for a time. Then it waits after each. */
 const ENOUGH_FAILURES = 20;
 const PAUSE_MS = 100;
 const BAR = 40;
@@ -38,7 +38,7 @@ Plays one new visitor of a running hello-n, on this machine or on Heroku. The fi
 others send it. Says whether each number came exactly once, and which dynos answered.
 
   --requests     how many requests, 2 to 1000000, 100 by default
-  --for          how many seconds to go on instead, 1s to 3600s, whatever fails meanwhile: then numbers may be
+  --for          how many seconds to send instead, 1s to 3600s, whatever fails meanwhile: then numbers may be
                  skipped, but none comes twice, and none is lower than one before
   --concurrency  how many at a time, 1 to 1000, 10 by default
   --help         shows this
@@ -181,7 +181,7 @@ async function greetOnce(visitor: Visitor, numbers: Map<string | undefined, numb
     const { number, dyno } = await read(response);
     const set = sessionCookie(response);
     const replaced = set !== undefined && set !== cookie;
-    // A session that the store has forgotten goes on as another one.
+    // A new session replaces one that the store has forgotten.
     const session = replaced && seconds > 0 ? set : cookie;
     if (session !== cookie) visitor.cookie = session;
     numbers.set(session, Math.max(numbers.get(session) ?? 0, number));

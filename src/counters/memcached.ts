@@ -93,7 +93,7 @@ export class MemcachedCounters implements Counters {
     return this.#clients[length > 1 ? memjs.Utils.hashCode(key) % length : 0] as Client;
   }
 
-  /** The key's own server, or while that fails for long the next: where they share their data, the count goes on. */
+  /** The key's own server or, once that has failed for FAILOVER_MS, the next. If they share their data, the count continues. */
   #serving(key: string): Client {
     const home = this.#home(key);
     if (home.failingFor() < FAILOVER_MS) return home;

@@ -112,7 +112,7 @@ export class Connector {
       await connection.connected;
       const { operation } = this.#login;
       if (operation) this.#login.check(await connection.request(operation, ''), this.#runtime.now());
-      // Any response will do. A proxy may answer all else by itself, with no store behind it.
+      // Any response will do. A proxy may answer other commands without a store behind it.
       this.#login.checkCommand(await connection.request(PROBE, PROBE_KEY), this.#runtime.now());
     } catch (reason) {
       connection.lose(reason as MemcachedError);

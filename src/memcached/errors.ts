@@ -1,4 +1,4 @@
-/** Why a server cannot be asked, or did not do what it was asked. */
+/** Why a server cannot be reached, or did not carry out a command. */
 export type ErrorCode =
   | 'UNAVAILABLE'
   | 'WARMING_UP'

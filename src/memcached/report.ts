@@ -22,7 +22,7 @@ export class Report {
     this.#name = name;
   }
 
-  /** Begins anew, in another log. */
+  /** Starts over, with this log. */
   open(log: Log): void {
     this.#log = log;
     this.#codes.clear();

@@ -199,7 +199,7 @@ await test('it stops sending when the page is hidden', async (t) => {
   t.ok(await visitor.page.getByRole('button', { name: 'Keep sending' }).isVisible());
 });
 
-await test('a burst goes on in a tab in the background', async (t) => {
+await test('a burst continues in a background tab', async (t) => {
   const visitor = await open(t);
   const { page } = visitor;
   await page.getByRole('button', { name: 'Send 50 requests' }).click();
@@ -263,7 +263,7 @@ await test('starting over cancels what is on its way, which then starts no sessi
   t.same(visitor.console, []);
 });
 
-await test('while the store is away the page shows what fails, then says why, and returns by itself', async (t) => {
+await test('while the store is away the page shows what fails, then says why, and returns without a click', async (t) => {
   const front = await startFront(t, url);
   const visitor = await open(t, {}, front.url);
   const { page } = visitor;
@@ -309,7 +309,7 @@ await test('a store that restarts during a burst is one event', async (t) => {
   const status = await visitor.burst();
   t.equal(status, BEGAN_AGAIN);
   await visitor.page.reload();
-  t.match(await visitor.burst(), PROVED, 'and it goes on from there');
+  t.match(await visitor.burst(), PROVED, 'and the count continues from there');
 });
 
 await test('a session that ends meanwhile is told from dynos that count alone', async (t) => {
@@ -372,7 +372,7 @@ await test('the last 100 greetings are drawn in rows that begin at 1, 11, 21, an
     [1280, 10],
   ] as const) {
     const visitor = await open(t, { viewport: { width, height: 640 } });
-    // 500 of which this visitor has had; the session is another, so that the count goes on from it.
+    // 500 of which this visitor has had; the session is another, so that the count continues from it.
     await visitor.burst();
     await visitor.burst();
     await visitor.remember(upTo(500).map((count) => ({ count: count - 399, dyno: 'web.1' })));
@@ -548,7 +548,7 @@ await test('the page links to its source and to its deployment once its copy is 
   t.same(targets, repository.includes('/OWNER/') ? [] : published);
 });
 
-await test('the file opens by itself', async (t) => {
+await test('the file opens without a server', async (t) => {
   const visitor = await open(t, {}, new URL('../../views/hello.html', import.meta.url).href);
   t.ok(await visitor.page.getByText('On Heroku an app runs in dynos').isVisible());
   t.notMatch(await visitor.page.locator('main').innerText(), /\{\{/);

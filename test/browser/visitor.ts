@@ -34,7 +34,7 @@ export interface Front {
   readonly url: string;
   /** Requests that have arrived and have not been answered, now and at most. */
   readonly inFlight: { now: number; most: number };
-  /** Called with each request before it goes on. */
+  /** Called with each request before it is passed on. */
   hold: (request: IncomingMessage) => Promise<unknown> | undefined;
 }
 
@@ -93,7 +93,7 @@ export class Visitor {
     return visitor;
   }
 
-  /** Visits the page once more, and stays there: without the header that makes a browser return by itself. */
+  /** Visits the page once more, and stays there: without the header that makes a browser reload it. */
   async stay(): Promise<void> {
     await this.page.route(this.url, async (route) => {
       const response = await route.fetch();

@@ -49,7 +49,7 @@ for (const [fault, begin, end] of [
     await until('it is known to fail', async () => (await greetAll(newcomers())).took < AT_ONCE);
     let count = 2;
     for (; count < 5; count += 1) {
-      t.strictSame(new Set((await greetAll(others)).outcomes), new Set([count + 1]), 'the others go on undisturbed');
+      t.strictSame(new Set((await greetAll(others)).outcomes), new Set([count + 1]), 'the others notice nothing');
       const { outcomes, took } = await greetAll(newcomers());
       t.strictSame(new Set(outcomes), new Set([1]), 'newcomers go to the other server');
       t.ok(took < AT_ONCE);

@@ -134,7 +134,7 @@ await test('a login that has never worked is warming up', withLogin(), async (t)
   await until('it counts', async () => (await session.greet()) === 1);
 });
 
-await test('a memcached that is full refuses to count newcomers, and goes on with those whom it knows', async (t) => {
+await test('a memcached that is full refuses to count newcomers, and still counts those whom it knows', async (t) => {
   const memcached = await startMemcached(t, { args: ['-M', '-m', '2'] });
   const log: string[] = [];
   const counters = openCounters(t, [memcached.port], { log });
@@ -182,7 +182,7 @@ await test('a server that hangs up at TOUCH is sent no other after two, and the 
     new Set(await Promise.all(sessions.map((session) => session.greet())));
   await greetAll();
   await proxy.set('no touch');
-  // Whoever comes while it hangs up gets no answer.
+  // A visitor who comes while it hangs up gets no answer.
   const lines = (): string[] =>
     log.filter((line) => line.includes('hangs up at TOUCH. Sessions in use no longer outlive'));
   await until('it is known', async () => {

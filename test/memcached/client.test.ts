@@ -135,7 +135,7 @@ for (const [what, username, change, code, words] of [
     /knows no login, but one is set: "Unknown command", status 0x81$/,
   ],
   [
-    'it goes on',
+    'it asks for more',
     'app',
     { login: 'incomplete' },
     'UNAVAILABLE',
@@ -174,7 +174,7 @@ await test('refusals are logged by their kind, once a minute, and those of TOUCH
     'Memcached at store.example:11211 refuses INCREMENT: "Out of memory", status 0x82',
   ]);
   conditions.touch = 'refused';
-  t.equal(await scene.call(increment(3600)), 2, 'the greeting goes on');
+  t.equal(await scene.call(increment(3600)), 2, 'the greeting is counted');
   t.match(scene.lines.splice(0), [/refuses TOUCH: "Unknown command", status 0x81\. Sessions in use no longer outlive/]);
   scene.network.server.items.set('n'.repeat(32), { value: 'text', expires: Infinity });
   await scene.call(increment(60), 'n'.repeat(32));
@@ -208,7 +208,7 @@ await test('TOUCH is no longer sent to a server that has hung up at it twice', a
   await scene.run(100);
   t.equal(await scene.call(), 1);
   scene.network.server.conditions.touch = 'hangs up';
-  for (let n = 0; n < 5; n += 1) t.equal(await scene.call(increment(60)), 2 + n, 'greetings go on');
+  for (let n = 0; n < 5; n += 1) t.equal(await scene.call(increment(60)), 2 + n, 'greetings are still counted');
   t.equal(scene.touches, 2);
   t.match(scene.lines, [/^Memcached at store\.example:11211 hangs up at TOUCH\. Sessions in use no longer outlive/]);
 });

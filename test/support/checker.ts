@@ -105,7 +105,7 @@ export class Checker implements Observer {
     return this.#network.clock.now;
   }
 
-  /** Whether it has to make connections by itself. */
+  /** Whether it has to make connections although nobody asks. */
   get isFailing(): boolean {
     return this.#troubles.some(({ isLoss }) => isLoss);
   }

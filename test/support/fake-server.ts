@@ -6,7 +6,7 @@ import { DELETE, INCREMENT, LOGIN, OK, response, split, TOUCH, type Packet } fro
 export interface ServerConditions {
   /** What it speaks; `too many` and `tls` also hang up. */
   speaks: 'binary' | 'text' | 'too many' | 'tls';
-  /** A front end answers logins by itself; the store behind it may be stuck. A busy one refuses all commands. */
+  /** A front end answers logins itself; the store behind it may be stuck. A busy one refuses all commands. */
   store: 'well' | 'stuck' | 'full' | 'busy';
   /** `revoked` is also refused on connections that have logged in; `unknown`: the server has none. */
   login: 'well' | 'refused' | 'revoked' | 'unknown' | 'incomplete';

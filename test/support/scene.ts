@@ -30,15 +30,15 @@ export async function scene(t: Test, { login = NO_LOGIN === '' } = {}): Promise<
   return { memcached, proxy, web, visitors };
 }
 
-interface Course {
+interface Fault {
   begin: () => unknown;
-  /** How long the fault lasts, in milliseconds. */
+  /** How long it lasts, in milliseconds. */
   lasts: number;
   end: () => unknown;
 }
 
 /** Lets the visitors walk while a fault comes and goes, checks what always holds, and gives the answers during it. */
-export async function suffer(t: Test, { visitors, web }: Scene, { begin, lasts, end }: Course): Promise<Greeting[]> {
+export async function suffer(t: Test, { visitors, web }: Scene, { begin, lasts, end }: Fault): Promise<Greeting[]> {
   for (const visitor of visitors) visitor.walk(20);
   await until('all are greeted', () => visitors.every(({ greetings }) => greetings.length > 3));
   const began = performance.now();

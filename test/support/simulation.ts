@@ -196,7 +196,7 @@ class Simulation {
     await this.#pass(1500);
   }
 
-  /** There is a connection by itself in the end. A visitor does not have to wait for that. */
+  /** In the end there is a connection although nobody asks. A visitor does not have to wait for that. */
   async #recoverAlone(isAlone: boolean): Promise<void> {
     const { checker } = this;
     const isVisited = this.#chance(0.5);
@@ -210,7 +210,7 @@ class Simulation {
     if (checker.keys.length === served) checker.violate(9, 'the first visitor was not served');
   }
 
-  /** A connection that the server closes while it is idle is made anew for the next call, which notices nothing. */
+  /** A connection that the server closes while it is idle is replaced for the next call, which notices nothing. */
   async #beDroppedWhileIdle(): Promise<void> {
     const { checker } = this;
     this.#network.conditions.down = 1;

@@ -59,7 +59,7 @@ export class Visitor {
     return greeting;
   }
 
-  /** Goes on asking until `stop`, pausing between greetings for so many milliseconds. */
+  /** Keeps asking until `stop`, pausing between greetings for so many milliseconds. */
   walk(pause: number): void {
     let walking = true;
     const walk = async (): Promise<void> => {
