@@ -71,7 +71,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     if (provider) return servers(provider);
     if (!onHeroku) return undefined;
     complaints.push(
-      'MEMCACHIER_SERVERS is not set; on Heroku the dynos have to share a Memcached. Add one with ' +
+      'MEMCACHIER_SERVERS is not set; the dynos on Heroku need a Memcached to share. Add one with ' +
         '"heroku addons:create memcachier:dev", or set COUNTERS=memory to see the bug that it fixes',
     );
     return undefined;

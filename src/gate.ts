@@ -48,7 +48,7 @@ export function sendLine(reply: FastifyReply, status: number, line: string): Fas
 
 /**
  * The protocol by which Heroku's router received a request; undefined if there was no router. Of several entries the
- * router's is the last. `request.protocol` says the same, but not for a malformed path, and in whatever case it was sent.
+ * router's is the last. `request.protocol` says the same, but not for a malformed path, and not always in lower case.
  */
 function forwardedProtocol(headers: IncomingHttpHeaders): string | undefined {
   return headers['x-forwarded-proto']?.toString().split(',').at(-1)?.trim().toLowerCase();

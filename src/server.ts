@@ -20,14 +20,14 @@ const shutDown = prepareShutdown(app, listeners);
 // Either may come more than once: from Heroku, from a terminal, and from npm, which passes it on.
 process.on('SIGTERM', () => void stop()).on('SIGINT', () => void stop());
 process.on('uncaughtException', (error) => {
-  app.log.fatal(error, 'An error that nobody caught ends this process');
+  app.log.fatal(error, 'Uncaught error; the process exits');
   process.exitCode = 1;
   void stop();
 });
 await app.ready();
 const port = await listen().catch(exitNotListening);
 app.log.info(`Hello #N is at http://${hostForUrl(config)}:${port}/, with the counts in ${counters.place}`);
-if (config.onHeroku && !memcached) app.log.warn('COUNTERS=memory: each dyno keeps counts of its own');
+if (config.onHeroku && !memcached) app.log.warn('COUNTERS=memory: each dyno keeps its own counts');
 
 /**
  * Listens on every address of the host: `localhost` is often both ::1 and 127.0.0.1. Not by `app.listen`, which would
@@ -60,7 +60,7 @@ function forwardTo(server: Server): Server {
   return createServer({ allowHalfOpen: true, noDelay: true }, (socket) => server.emit('connection', socket));
 }
 
-/** Answers what is under way, and exits. It may be called more than once. */
+/** Finishes the requests in progress, then exits. It may be called more than once. */
 async function stop(): Promise<void> {
   try {
     await shutDown();

@@ -12,7 +12,10 @@ declare module 'fastify' {
   }
 }
 
-/** The session of one request. Both functions throw `CountersUnavailable` within a second, and leave the cookie then. */
+/**
+ * The session of one request. Both methods fail with `CountersUnavailable` within a second, and then leave the cookie
+ * unchanged.
+ */
 export interface Session {
   /** Counts this greeting and gives the count. An unknown id is replaced by a new session's, never adopted. */
   increment(): Promise<number>;
@@ -23,13 +26,13 @@ export interface Session {
 export interface SessionOptions {
   readonly counters: Counters;
   /**
-   * The name of the cookie, `sid` unless told, with the prefix `__Host-` over https. Cookies know no ports: two apps on one
-   * host need two names.
+   * The name of the cookie, `sid` by default, prefixed with `__Host-` over https. Cookies ignore the port, so two apps on
+   * one host need two names.
    */
   readonly cookieName?: string | undefined;
 }
 
-/** How long all that a request asks the counters may take. */
+/** How long all counter operations of one call may take. */
 const DEADLINE_MS = 1000;
 /** An id is 144 random bits. */
 const ID_BYTES = 18;
@@ -52,7 +55,7 @@ export const session = Object.assign(plugin, {
 });
 
 async function plugin(app: FastifyInstance, options: SessionOptions): Promise<void> {
-  // JavaScript can leave out what TypeScript demands.
+  // JavaScript callers can omit required options.
   const { counters, cookieName = 'sid' } = options as Partial<SessionOptions>;
   if (!counters) throw new TypeError('The session needs counters, such as new MemcachedCounters(servers, 86400)');
   if (!COOKIE_NAME.test(cookieName))
@@ -125,7 +128,7 @@ class RequestSession implements Session {
     return header;
   }
 
-  /** Does one after the other, so that two first greetings do not start two sessions. */
+  /** Runs the calls of a request one after another, so that two first greetings do not start two sessions. */
   #inTurn<Result>(action: () => Promise<Result>): Promise<Result> {
     const result = this.#last ? this.#last.then(action, action) : action();
     this.#last = result;

@@ -31,7 +31,7 @@ const GIVE_UP_MS = 6000;
  * Prepares the shutdown of an app that is not ready yet.
  *
  * @param listeners will be all servers that listen for the app and emit their connections on its server
- * @returns the shutdown: stops listening, drains and closes the app. A second call waits for the same end. Fails if
+ * @returns the shutdown: stops listening, drains and closes the app. A second call waits for the same shutdown. Fails if
  *   closing the app does, and after GIVE_UP_MS.
  */
 export function prepareShutdown(app: FastifyInstance, listeners: readonly Server[]): () => Promise<void> {
@@ -94,5 +94,5 @@ function closed(listener: Server): Promise<unknown> {
 
 async function giveUp(): Promise<never> {
   await sleep(GIVE_UP_MS, undefined, { ref: false });
-  throw new Error(`It takes more than ${GIVE_UP_MS} ms`);
+  throw new Error(`Shutting down takes more than ${GIVE_UP_MS} ms`);
 }

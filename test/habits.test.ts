@@ -4,7 +4,7 @@ import { until } from '../tools/processes.ts';
 import { draw, openCounters, soon } from './support/counters.ts';
 import { startMemcached, withLogin, type Memcached } from './support/memcached.ts';
 import { failedOf, scene, suffer } from './support/scene.ts';
-import { brokenPromises, Visitor, type Greeting } from './support/visitors.ts';
+import { violations, Visitor, type Greeting } from './support/visitors.ts';
 import { startWeb, UNCOVERED } from './support/web.ts';
 
 const [INCREMENT, TOUCH] = [0x05, 0x1c];
@@ -18,7 +18,7 @@ await test('an unknown id takes two commands, and both together no more than a s
   t.ok(slow.took > 590);
 });
 
-await test('replies 300 ms late, on a connection already logged in', withLogin(), async (t) => {
+await test('responses 300 ms late, on a connection already logged in', withLogin(), async (t) => {
   const it = await scene(t);
   const during = await suffer(t, it, {
     begin: () => (it.proxy.delay.down = 300),
@@ -34,9 +34,9 @@ await test('a request to the store leaves while earlier ones wait for their resp
   const some = visitors.slice(0, 4);
   const held: Buffer[] = [];
   let responses = 0;
-  proxy.tamper = (reply) => {
-    held.push(reply);
-    if (reply[1] === INCREMENT) responses += 1;
+  proxy.tamper = (response) => {
+    held.push(response);
+    if (response[1] === INCREMENT) responses += 1;
     return responses < some.length ? [] : held.splice(0);
   };
   const greetings: Promise<Greeting>[] = [];
@@ -47,7 +47,7 @@ await test('a request to the store leaves while earlier ones wait for their resp
   for (const { count } of await Promise.all(greetings)) t.equal(count, 2);
 });
 
-await test('replies in crumbs', async (t) => {
+await test('responses in crumbs', async (t) => {
   const { proxy, web, visitors } = await scene(t, { login: false });
   await proxy.set('crumble');
   for (const count of [2, 3, 4]) {
@@ -90,7 +90,7 @@ await test('an error of the server: no number under the key', async (t) => {
 
 await test('a server that refuses TOUCH', async (t) => {
   const { proxy, web, visitors } = await scene(t, { login: false });
-  proxy.tamper = (reply) => [reply[1] === TOUCH ? refusalOf(reply) : reply];
+  proxy.tamper = (response) => [response[1] === TOUCH ? refusalOf(response) : response];
   for (const visitor of visitors) t.equal((await visitor.ask()).count, 2, 'greetings still count, without renewal');
   await until('it is logged', () => web.log.length > 1);
   t.match(web.log[1], /refuses TOUCH/);
@@ -111,7 +111,7 @@ await test('a server that closes each connection at its first command', async (t
   await proxy.set('pass');
   await until('all are greeted', () => visitors.every(({ greetings }) => greetings.at(-1)?.status === 200));
   await Promise.all(visitors.map((visitor) => visitor.stop()));
-  t.strictSame(visitors.flatMap(brokenPromises), []);
+  t.strictSame(visitors.flatMap(violations), []);
 });
 
 /** The response "Unknown command", status 0x81, in place of another. */

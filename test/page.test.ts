@@ -75,8 +75,8 @@ await test('while there is no count, the page says why, promises only what it ke
     for (const method of ['GET', 'POST']) {
       const page = preparePage(HEROKU).unavailable(code, method);
       const words = wordsOf(page);
-      t.match(page, '<title>No count just now</title>');
-      t.match(words, /^No count just now /);
+      t.match(page, '<title>No count right now</title>');
+      t.match(words, /^No count right now /);
       for (const other of CODES) t.equal(REASONS[other].test(words), other === code, `${code} and ${other}`);
       t.match(words, 'Your cookie is kept. This page tries again every two seconds.');
       t.equal(words.includes('Nothing was ended.'), method === 'POST');

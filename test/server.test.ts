@@ -156,11 +156,11 @@ await test('on a terminal LOG_LEVEL=debug shows each request in plain words', as
   t.equal(await web.ended, 0);
 });
 
-await test('on a terminal an error that nobody caught is shown with its stack', async (t) => {
+await test('on a terminal an uncaught error is shown with its stack', async (t) => {
   const code = 'process.once("newListener", () => setImmediate(() => { throw new Error("a bug") }))';
   const web = runOnTerminal(t, {}, preload(code));
   t.equal(await web.ended, 1);
-  t.match(web.written(), /An error that nobody caught ends this process Error: a bug\r\n +at /);
+  t.match(web.written(), /Uncaught error; the process exits Error: a bug\r\n +at /);
 });
 
 await test('a refused environment: every complaint in a line of its own, status 1', async (t) => {
@@ -304,7 +304,7 @@ await test('a signal may come more than once', async (t) => {
 
 for (const [fault, close, reason] of [
   ['fails', "throw new Error('a bug')", 'a bug'],
-  ['hangs', '', 'It takes more than 6000 ms'],
+  ['hangs', '', 'Shutting down takes more than 6000 ms'],
 ] as const) {
   await test(`a shutdown that ${fault} is logged, and ends the process with status 1 all the same`, async (t) => {
     const patch = `import { Server } from 'node:net'; Server.prototype.close = () => { ${close} };`;
@@ -318,8 +318,8 @@ for (const [fault, close, reason] of [
 }
 
 for (const [fault, code] of [
-  ['an error that nobody caught', "setTimeout(() => { throw new Error('a bug') })"],
-  ['a promise that nobody awaited', "Promise.reject(new Error('a bug'))"],
+  ['an uncaught error', "setTimeout(() => { throw new Error('a bug') })"],
+  ['an unhandled rejection', "Promise.reject(new Error('a bug'))"],
 ] as const) {
   await test(`${fault} is logged, and ends the process with status 1 after its last answer`, async (t) => {
     const args = preload(`process.on('SIGUSR2', () => { ${code} })`);
@@ -335,7 +335,7 @@ for (const [fault, code] of [
     t.equal(await ended, 1);
     const fatal = logged(web.written()).filter(({ level }) => level === 60);
     t.equal(fatal.length, 1);
-    t.match(fatal, [{ msg: /nobody caught/, err: { message: 'a bug' } }]);
+    t.match(fatal, [{ msg: /^Uncaught error/, err: { message: 'a bug' } }]);
     t.equal(web.complained(), '');
   });
 }

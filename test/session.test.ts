@@ -69,7 +69,7 @@ await test('the store knows a digest of the id, not the id', async (t) => {
   await get('/', `sid=${id}`);
   await get('/', `sid=${id}`);
   await get('/end', `sid=${id}`);
-  const keys = counters.asked.map((question) => question.split(' ')[1] ?? '');
+  const keys = counters.asked.map((call) => call.split(' ')[1] ?? '');
   t.equal(keys.length, 4);
   t.equal(new Set(keys).size, 1, 'the same id is always the same key');
   for (const key of keys) {

@@ -41,7 +41,7 @@ const STORE: Readonly<Record<string, readonly StoreState[]>> = {
 };
 
 const { quantity, memory, https } = readArguments();
-/** What the dynos get in their environment, apart from what differs from dyno to dyno. */
+/** The environment variables that all dynos share. */
 const settings = { ...process.env, PORT: process.env.PORT || '5006', ...(memory && { COUNTERS: 'memory' }) };
 const { port } = readConfigOrExit();
 const terminal = new Terminal();
@@ -109,7 +109,7 @@ function readQuantity(text: string): number {
   const number = Number(digits);
   if (digits === undefined) throw new Error(`${JSON.stringify(text)} is not a number of dynos, such as 7 or web=7`);
   if (number < 1) throw new Error('At least one dyno has to run: web=1');
-  if (number > MOST) throw new Error(`${number} dynos are too many for one machine; the most is web=${MOST}`);
+  if (number > MOST) throw new Error(`${number} dynos are too many for one machine; at most web=${MOST}`);
   return number;
 }
 
@@ -236,7 +236,7 @@ function isStopping(): boolean {
   return stopped !== undefined;
 }
 
-/** Answers the requests under way, then stops the dynos, then exits. May be called more than once. */
+/** Finishes the requests in progress, then stops the dynos, then exits. May be called more than once. */
 function stop(status: number): Promise<never> {
   stopped ??= (async () => {
     terminal.close();

@@ -8,12 +8,12 @@ import type { Router } from './router.ts';
 export interface Surroundings {
   readonly router: Router;
   readonly log: Log;
-  /** The environment of every dyno, without what differs from dyno to dyno. */
+  /** The environment variables that all dynos share. */
   readonly env: NodeJS.ProcessEnv;
 }
 
 const SERVER = fileURLToPath(new URL('../../dist/server.js', import.meta.url));
-/** How long after its end a dyno starts again, in milliseconds: one that was up, and one that never was. */
+/** How long to wait before a restart, in milliseconds: of a dyno that was up, and of one that never was. */
 const AFTER_CRASH = 1000;
 const AFTER_FALSE_START = 10_000;
 
@@ -41,7 +41,7 @@ export class Formation {
   /** Stops a dyno and starts it again. Fails if there is none of that name. */
   async restart(name: string): Promise<void> {
     const dyno = this.#dynos.find((one) => one.name === name);
-    if (!dyno) throw new Error(`There is no ${name}; ${this.#dynos.map((one) => one.name).join(', ')} run`);
+    if (!dyno) throw new Error(`No dyno is named ${name}; running: ${this.#dynos.map((one) => one.name).join(', ')}`);
     await dyno.stop();
     await dyno.start();
   }

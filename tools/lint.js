@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename, extname } from 'node:path';
 
-// The page's script becomes a file of its own. Its lines keep their numbers.
+// The page's script becomes a file of its own. Line numbers are preserved.
 const page = readFileSync('views/hello.html', 'utf8').replaceAll('\r', '');
 const [before = '', script = ''] = page.split(/(?<=<script>)|(?=<\/script>)/);
 mkdirSync('build', { recursive: true });

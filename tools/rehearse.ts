@@ -131,7 +131,7 @@ async function live({ folder, node, env }: App, store: Record<string, string>): 
   console.log(`${node}: Hello #1 over https ${took.toFixed()} ms after the start, status 0 after SIGTERM`);
 }
 
-/** `heroku local`, as the README tells it. It needs no account. */
+/** `heroku local`, as the README describes it. It needs no account. */
 async function liveLocally({ folder, env }: App, heroku: string, store: Record<string, string>): Promise<void> {
   const port = String(await freePort());
   // Nothing goes out, and no update stays behind in the background.
@@ -152,7 +152,7 @@ function startIn(folder: string, command: string, env: Record<string, string>): 
   return child;
 }
 
-/** Asks for a greeting as soon as there is one, expects this count, and gives the cookie. */
+/** Waits until it answers, checks the count of a greeting, and returns the cookie. */
 async function greet(
   child: ChildProcess,
   port: string,
@@ -178,7 +178,7 @@ async function answers(port: string): Promise<boolean> {
   }
 }
 
-/** Runs a command to its end and gives its output; fails with all that it said. */
+/** Runs a command to its end and returns its output. An error contains the output as well. */
 async function run(folder: string, env: Record<string, string>, command: string, ...args: string[]): Promise<string> {
   const inherited = Object.entries(process.env).filter(([name]) => !/^(npm_|NODE_(ENV|OPTIONS)$)/.test(name));
   try {

@@ -19,7 +19,7 @@ export interface Router {
   add(name: string, port: number): void;
   /** Routes no further request to a dyno. It still answers those under way. */
   remove(name: string): void;
-  /** Stops listening, and waits until no connection is open, 5 s at most. */
+  /** Stops listening, and waits until no connection is open, at most 5 s. */
   close(): Promise<void>;
 }
 
@@ -29,7 +29,7 @@ export interface RouterOptions {
   host?: string;
   /** Tells the dynos that visitors come over https. By default the router tells them nothing, which means http. */
   https?: boolean;
-  /** Hears a line for each request, which dyno answered (undefined: none), and with which status. */
+  /** Is called with a line for each request, the dyno that answered (undefined: none), and the status. */
   log?: (line: string, dyno: string | undefined, status: number) => void;
 }
 
@@ -99,7 +99,7 @@ export async function startRouter({
   }
 }
 
-/** Gives the name of the dyno that answered, or undefined if the router had to. */
+/** Gives the name of the dyno that answered, or undefined if the router itself answered. */
 async function askAny(
   untried: [name: string, port: number][],
   options: RequestOptions,
@@ -114,7 +114,7 @@ async function askAny(
     return name;
   } catch (error) {
     if (isBeforeSending(error)) return askAny(untried, options, body, response);
-    return refuse(response, `${name} gave no answer: ${String(error)}`);
+    return refuse(response, `${name} did not answer: ${String(error)}`);
   }
 }
 
@@ -126,7 +126,7 @@ function ask(options: RequestOptions, body: Buffer, response: ServerResponse): P
       response.writeHead(answer.statusCode ?? 0, passedOn(answer.headers));
       pipeline(answer, response).then(resolve, reject);
     });
-    asked.on('timeout', () => asked.destroy(new Error(`none within ${ANSWER_TIMEOUT / 1000} s`)));
+    asked.on('timeout', () => asked.destroy(new Error(`no response within ${ANSWER_TIMEOUT / 1000} s`)));
     asked.on('error', reject);
     asked.end(body);
   });

@@ -121,7 +121,7 @@ async function bench() {
   await run(existsSync(node) ? node : process.execPath, ['bench/bench.ts', ...args]);
 }
 
-/** Runs a program to its end. If that is not a good one, this process ends alike. */
+/** Runs a program to its end. If it fails, this process exits with the same status. */
 function run(command, commandArgs) {
   const child = spawn(command, commandArgs, { stdio: 'inherit' });
   for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => child.kill(signal));

@@ -105,7 +105,8 @@ function fallenBack(answers: readonly Answer[], greetings: readonly Greeting[]):
   const first = greetings.find(isBack);
   if (!first) return '';
   const at = `at greeting ${answers.indexOf(first) + 1}, answered by ${first.dyno}`;
-  if (first.number > first.known) return `another cookie was set ${at}, though the count went on with ${first.number}`;
+  if (first.number > first.known)
+    return `another cookie was set ${at}, though the count continued with ${first.number}`;
   const line = `the count fell back to ${first.number} ${at}`;
   const replacing = new Set(greetings.filter(({ replaced }) => replaced).map(({ dyno }) => dyno));
   if (replacing.size === 0) return `${line}, after ${first.known} had been shown`;

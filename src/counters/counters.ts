@@ -6,7 +6,7 @@ export interface Counters {
   /** Where the counts live, in words for the log. */
   readonly place: string;
   /**
-   * Gets ready in the background. `log` hears when the store is lost and when it is back. Several users may share the
+   * Gets ready in the background. `log` is told when the store is lost and when it is back. Several users may share the
    * counters: each calls `open` once and `close` once, and the counters close with the last. They may be opened again.
    */
   open(log: Log): void;
@@ -34,7 +34,7 @@ const MESSAGES = {
   ERR_COUNTERS_LOGIN_REQUIRED: 'The session store requires a login, and none is set',
   ERR_COUNTERS_LOGIN_UNSUPPORTED: 'A login is set, but the session store has none',
   ERR_COUNTERS_NOT_MEMCACHED: 'What answers is not a Memcached with the binary protocol',
-  /** The store can be reached, but did not do what it was asked; it may be full. */
+  /** The store can be reached, but did not carry out the command; it may be full. */
   ERR_COUNTERS_COMMAND_REFUSED: 'The session store refuses to count',
 } as const;
 
@@ -42,7 +42,7 @@ const MESSAGES = {
 export type UnavailableCode = keyof typeof MESSAGES;
 
 /**
- * The store did not do what it was asked. An increment may have counted all the same. Fastify answers it with a 503. The
+ * The store did not carry out the command. An increment may have been counted anyway. Fastify answers it with a 503. The
  * message names no host; the cause does.
  */
 export class CountersUnavailable extends Error {

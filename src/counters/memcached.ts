@@ -15,12 +15,12 @@ export class MemcachedCounters implements Counters {
   readonly #increment: Operation;
   readonly #remove = remove();
   #users = 0;
-  /** Of all users: the log of one that has closed may no longer be read. */
+  /** The logs of all users, because that of a closed one may go unread. */
   readonly #logs = new Set<Log>();
 
   /**
    * @param ttl how long a session lives after its last greeting, in seconds, 1 to 2592000
-   * @throws RangeError for another time to live, for no server, or for a port that is none
+   * @throws RangeError for another time to live, for no server, or for an invalid port
    */
   constructor(servers: readonly MemcachedServer[], ttl: number) {
     checkTtl(ttl);
@@ -51,7 +51,7 @@ export class MemcachedCounters implements Counters {
     for (const client of this.#clients) client.close();
   }
 
-  /** Draws keys until one belongs to a server that serves. If that one fails in time for another, it tries the next. */
+  /** Draws keys until one belongs to a server that serves. If that one fails and there is time left, it tries the next. */
   async start(drawKey: () => string, deadline: number): Promise<void> {
     let untried = this.#clients;
     for (;;) {

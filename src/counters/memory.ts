@@ -3,7 +3,7 @@ import { checkTtl, type Counters } from './counters.ts';
 /** Counts in the memory of this process: right for one dyno, and to see what goes wrong with two. */
 export class MemoryCounters implements Counters {
   readonly place = "this process's memory";
-  /** By key. All live equally long, and each greeting moves its own to the end: the next to expire stands first. */
+  /** By key. All have the same time to live, and each greeting moves its entry to the end, so the next to expire is first. */
   readonly sessions = new Map<string, { count: number; expires: number }>();
   readonly #ttl: number;
   #users = 0;

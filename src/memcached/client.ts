@@ -94,7 +94,7 @@ export class Client {
     return this.#failingSince === undefined ? 0 : this.#runtime.now() - this.#failingSince;
   }
 
-  /** Starts to connect. `log` hears when the server is lost and when it serves again. */
+  /** Starts to connect. `log` is told when the server is lost and when it serves again. */
   open(log: Log): void {
     if (this.#state.name !== 'closed') return;
     this.#report.open(log);

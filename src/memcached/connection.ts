@@ -69,7 +69,7 @@ export interface ConnectionEvents {
 
 /**
  * One TCP connection: requests go out in order, and responses are matched. When anything goes wrong with it, it is lost for
- * good, and nothing of it is used again.
+ * good, and none of its state is reused.
  */
 export class Connection {
   /** Resolves when it is connected, and never if it is lost before. */
@@ -117,7 +117,7 @@ export class Connection {
     return call.response;
   }
 
-  /** Writes calls as one packet. A server that hangs up at what follows them up has answered all of them by then. */
+  /** Writes calls as one packet, follow-ups last: a server that hangs up at a follow-up has then answered all calls. */
   write(calls: readonly Call[], withFollowUps: boolean): void {
     const writtenAt = this.#runtime.now();
     const requests: Outstanding[] = [];

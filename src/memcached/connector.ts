@@ -6,11 +6,11 @@ import type { Runtime } from './runtime.ts';
 
 /** How long an attempt may be silent before another one is made beside it. */
 const SECOND_ATTEMPT_MS = 200;
-/** From the start of one attempt to the start of the next, give or take half at random. */
+/** From the start of one attempt to the start of the next, plus or minus up to half, at random. */
 const PAUSE_MS = 200;
 /** For how long after a call others are expected. */
 const EXPECTED_MS = 3000;
-/** What the pause doubles up to while nobody asks, or while the login is refused. */
+/** The longest pause, reached while nobody asks or while the login is refused. */
 const MAX_PAUSE_MS = 5000;
 
 const PROBE = probe();
@@ -62,7 +62,7 @@ export class Connector {
     return now >= this.#lastAttemptAt + Math.min(this.#pause * this.#jitter, MAX_PAUSE_MS);
   }
 
-  /** Whether an attempt may start at once for a call that comes: none is under way, or none that began for other calls. */
+  /** Whether a call may start an attempt at once: none is under way, or the call comes after a quiet time. */
   isFree(now: number): boolean {
     return (this.#attempts.length === 0 || !this.#isExpected(now)) && now >= this.#lastAttemptAt + PAUSE_MS;
   }

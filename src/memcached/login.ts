@@ -6,8 +6,8 @@ const WARM_UP_MS = 5 * 60_000;
 const WARM_UP_ADVICE = 'The login of a new add-on takes up to three minutes to work';
 const QUOTES_ADVICE = 'The username or the password is in quotes, which are sent as a part of it';
 const REFUSED_ADVICE =
-  'Check its username and password. MemCachier switches off a free cache that was not used for 30 days, until ' +
-  '"heroku addons:open memcachier" turns it on again';
+  'Check its username and password. MemCachier disables a free cache not used for 30 days, until ' +
+  '"heroku addons:open memcachier" enables it again';
 
 /** The login to one server, if it has one, and what a refusal means. */
 export class Login {
@@ -26,7 +26,7 @@ export class Login {
   check(response: Response, now: number): void {
     const { outcome, words } = response;
     if (outcome === 'unknown command')
-      throw new MemcachedError('LOGIN_UNSUPPORTED', `it knows no login, but one is set: ${words}`);
+      throw new MemcachedError('LOGIN_UNSUPPORTED', `it has no logins, but one is set: ${words}`);
     this.checkCommand(response, now);
     if (outcome !== 'ok') throw new MemcachedError('UNAVAILABLE', `it does not complete the login: ${words}`);
     this.#warmUpEndsAt = -Infinity;

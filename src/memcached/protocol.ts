@@ -51,7 +51,7 @@ export interface Request {
   readonly keyAt: number | undefined;
 }
 
-/** What a server is asked to do with one key: a request whose response is awaited, and perhaps one whose is not. */
+/** What a server is asked to do with one key: a request whose response is awaited, and perhaps one whose response is ignored. */
 export interface Operation {
   readonly request: Request;
   readonly followUp?: Request;
@@ -99,7 +99,7 @@ export function remove(): Operation {
   return { request: keyRequest(DELETE, Buffer.alloc(0)) };
 }
 
-/** Logs in by SASL PLAIN (RFC 4616). It has no key of its own: there the mechanism stands. */
+/** Logs in by SASL PLAIN (RFC 4616). It has no key of its own: its key field holds the mechanism. */
 export function login(username: string, password: string): Operation {
   const bytes = memjs.Utils.makeRequestBuffer(SASL_AUTH, 'PLAIN', '', `\0${username}\0${password}`, 0);
   return { request: { opcode: SASL_AUTH, bytes, keyAt: undefined } };
@@ -127,7 +127,7 @@ export function encode(requests: readonly { request: Request; key: string; opaqu
   return packet;
 }
 
-/** The opaque after another. After 32 bits they begin again. */
+/** The opaque after another. It wraps around after 32 bits. */
 export function nextOpaque(opaque: number): number {
   return (opaque + 1) >>> 0;
 }

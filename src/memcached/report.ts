@@ -6,7 +6,7 @@ export interface Log {
   warn(message: string): void;
 }
 
-/** How long the log does not repeat that a server refuses a command. */
+/** How long a repeated refusal stays out of the log. */
 const REFUSAL_PAUSE_MS = 60_000;
 
 /** What the log says of one server: each change once. */

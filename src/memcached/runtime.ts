@@ -1,7 +1,7 @@
 import dns from 'node:dns';
 import { connect, isIP, type Socket } from 'node:net';
 
-/** What a client needs of the world: sockets, names, a clock, chance. A test hands in a simulated one. */
+/** What a client needs from outside: sockets, names, a clock, chance. A test hands in a simulated one. */
 export interface Runtime {
   /**
    * Opens a socket to the server.

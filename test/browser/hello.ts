@@ -7,15 +7,11 @@ import { launchChromium } from './chromium.ts';
 import { startDynos, startFront, Visitor } from './visitor.ts';
 
 const PROVED = /^✓ #\d+ to #\d+, each exactly once 50 requests, 5 dynos$/;
-const BEGAN_AGAIN =
-  '↺ The count began again at #1 The store restarted, the session ended, or another app on this host took its cookie';
+const RESTARTED =
+  '↺ The count restarted at #1 The store restarted, the session ended, or another app on this host took its cookie';
 /** What Chromium itself says of an answer with status 503; nothing that a page could keep it from. */
 const OF_CHROMIUM = 'Failed to load resource: the server responded with a status of 503 (Service Unavailable)';
-const STEPS = [
-  'Send 50 requests',
-  'Keep sending, and stop some dynos meanwhile',
-  'Take the shared store away',
-] as const;
+const STEPS = ['Send 50 requests', 'Keep sending while you stop some dynos', 'Remove the shared store'] as const;
 
 const browser = await launchChromium();
 tap.teardown(() => browser.close());
@@ -285,14 +281,14 @@ await test('while the store is away the page shows what fails, then says why, an
   t.match(await visitor.status(), /^✗ Starting over failed The session store/);
   t.same(await visitor.counts(), [1, 2], 'what could not end is not forgotten');
   await visitor.stay();
-  t.equal(await visitor.heading(), 'No count just now');
+  t.equal(await visitor.heading(), 'No count right now');
   t.equal(await page.locator('button:visible').count(), 0);
   t.notMatch(await page.locator('main').innerText(), /never slips|without a shared store/);
   t.same(await visitor.faults(), []);
   await page.goto(front.url);
   await memcached.restart();
   await page.getByRole('heading', { name: 'Hello #1' }).waitFor();
-  t.equal(await visitor.status(), BEGAN_AGAIN, 'no claim outlives what it claims');
+  t.equal(await visitor.status(), RESTARTED, 'no claim outlives what it claims');
   t.same(await visitor.counts(), [1]);
   t.same(new Set(visitor.console), new Set([OF_CHROMIUM]));
 });
@@ -307,7 +303,7 @@ await test('a store that restarts during a burst is one event', async (t) => {
     await memcached.restart();
   };
   const status = await visitor.burst();
-  t.equal(status, BEGAN_AGAIN);
+  t.equal(status, RESTARTED);
   await visitor.page.reload();
   t.match(await visitor.burst(), PROVED, 'and the count continues from there');
 });
@@ -317,7 +313,7 @@ await test('a session that ends meanwhile is told from dynos that count alone', 
   await visitor.page.reload();
   await visitor.context.clearCookies();
   await visitor.page.reload();
-  t.equal(await visitor.status(), BEGAN_AGAIN);
+  t.equal(await visitor.status(), RESTARTED);
   t.same(await visitor.counts(), [1]);
 });
 
@@ -530,7 +526,7 @@ await test('after a fresh deploy the page says that the store is warming up', wi
     MEMCACHIER_PASSWORD: 'early',
   });
   const visitor = await open(t, {}, address);
-  t.equal(await visitor.heading(), 'No count just now');
+  t.equal(await visitor.heading(), 'No count right now');
   t.ok(await visitor.page.getByText('The session store is warming up').isVisible());
   await visitor.page.waitForEvent('framenavigated');
   await visitor.stay();

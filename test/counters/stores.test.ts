@@ -96,7 +96,7 @@ await test('a server that wants TLS closes the connection, or is quoted', async 
 
 await test('a login is set, and the memcached has none', async (t) => {
   const { port } = await startMemcached(t);
-  const says = /is not available: it knows no login, but one is set: "Unknown command", status 0x81$/;
+  const says = /is not available: it has no logins, but one is set: "Unknown command", status 0x81$/;
   await checkRefusal(t, port, { code: 'ERR_COUNTERS_LOGIN_UNSUPPORTED', says, login: LOGIN });
 });
 

@@ -80,8 +80,8 @@ await test('a refused login is that of a new add-on for five minutes, if it has 
   const refused =
     'Memcached at store.example:11211 is not available: it refuses the login: "Auth failure", status 0x20. ';
   t.match(lines[0], `${refused}The login of a new add-on takes up to three minutes to work`);
-  t.match(lines[1], `${refused}Check its username and password. MemCachier switches off`);
-  t.match(lines[1], /until "heroku addons:open memcachier" turns it on again$/);
+  t.match(lines[1], `${refused}Check its username and password. MemCachier disables`);
+  t.match(lines[1], /until "heroku addons:open memcachier" enables it again$/);
   t.equal(lines.length, 2, 'one line for each code');
 });
 
@@ -132,7 +132,7 @@ for (const [what, username, change, code, words] of [
     'app',
     { login: 'unknown' },
     'LOGIN_UNSUPPORTED',
-    /knows no login, but one is set: "Unknown command", status 0x81$/,
+    /has no logins, but one is set: "Unknown command", status 0x81$/,
   ],
   [
     'it asks for more',

@@ -36,7 +36,7 @@ const WORDS: Readonly<Record<ErrorCode, RegExp>> = {
   WARMING_UP: /^it refuses the login: "Auth failure.*", status 0x20\. .* up to three minutes to work$/,
   LOGIN_REFUSED: /^it refuses the login: "Auth failure.*", status 0x20\. Check/,
   LOGIN_REQUIRED: /^it requires a login, and none is set: "Auth failure.*", status 0x20$/,
-  LOGIN_UNSUPPORTED: /^it knows no login, but one is set: "Unknown command.*", status 0x81$/,
+  LOGIN_UNSUPPORTED: /^it has no logins, but one is set: "Unknown command.*", status 0x81$/,
   NOT_MEMCACHED: /^it sent /,
   COMMAND_REFUSED: /^$/,
 };

@@ -5,7 +5,7 @@ export type { Login, Memcached } from '../../tools/memcached.ts';
 /** Why a test that logs in cannot run here; empty if it can. In CI it has to. */
 export const NO_LOGIN = process.env.CI ? '' : tools.whyNoLogin();
 
-/** The options of a test that logs in to memcached: it is skipped, and says why, where memcached knows no login. */
+/** The options of a test that logs in to memcached: it is skipped, and says why, where memcached has no logins. */
 export function withLogin(isNeeded = true): { skip: string | false } {
   return { skip: isNeeded && NO_LOGIN !== '' && NO_LOGIN };
 }

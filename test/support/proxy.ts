@@ -29,8 +29,8 @@ export interface Proxy {
   readonly open: number;
   /** How long bytes take to the server, and back, in milliseconds. */
   readonly delay: { up: number; down: number };
-  /** Gives what the client gets instead of a reply. */
-  tamper: ((reply: Buffer) => Buffer[]) | undefined;
+  /** Gives what the client gets instead of a response. */
+  tamper: ((response: Buffer) => Buffer[]) | undefined;
   set(fault: Fault): Promise<void>;
   /** Politely closes all that are open, as servers do with idle connections. */
   closeAll(): void;
@@ -76,11 +76,11 @@ export async function startProxy(t: { teardown(action: () => unknown): void }, u
     client.on('data', (bytes) => {
       if (fault === 'swallow') return;
       if (fault === 'finish' || fault === 'linger') client.end();
-      if (fault === 'stuck') for (const command of split(bytes)) if (!isAboutKey(command)) up(command, delay.up);
+      if (fault === 'stuck') for (const request of split(bytes)) if (!isAboutKey(request)) up(request, delay.up);
       if (fault === 'no touch') {
-        for (const command of split(bytes)) {
-          isLast ||= command[1] === TOUCH;
-          if (!isLast) up(command, delay.up);
+        for (const request of split(bytes)) {
+          isLast ||= request[1] === TOUCH;
+          if (!isLast) up(request, delay.up);
           outstanding += isLast ? 0 : 1;
         }
       } else if (fault !== 'stuck' && fault !== 'finish') up(bytes, delay.up);
@@ -150,12 +150,12 @@ function lane(pass: (bytes: Buffer) => void): (bytes: Buffer, delay: number) => 
   };
 }
 
-function isAboutKey(command: Buffer): boolean {
+function isAboutKey(request: Buffer): boolean {
   const [NOOP, VERSION, LIST_MECHANISMS, AUTHENTICATE] = [0x0a, 0x0b, 0x20, 0x21];
-  return ![NOOP, VERSION, LIST_MECHANISMS, AUTHENTICATE].includes(command[1] ?? 0);
+  return ![NOOP, VERSION, LIST_MECHANISMS, AUTHENTICATE].includes(request[1] ?? 0);
 }
 
-/** Whole commands or replies, or pieces of so many bytes. */
+/** Whole requests or responses, or pieces of so many bytes. */
 function split(bytes: Buffer, length?: number): Buffer[] {
   const pieces: Buffer[] = [];
   for (let at = 0; at < bytes.length;) {

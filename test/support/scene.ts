@@ -2,7 +2,7 @@ import type { Test } from 'tap';
 import { NO_LOGIN, startMemcached, type Memcached } from './memcached.ts';
 import { until } from '../../tools/processes.ts';
 import { startProxy, type Proxy } from './proxy.ts';
-import { BACK, brokenPromises, IN_TIME, Visitor, type Greeting } from './visitors.ts';
+import { BACK, IN_TIME, violations, Visitor, type Greeting } from './visitors.ts';
 import { startWeb, UNCOVERED, type Web } from './web.ts';
 
 export const LOGIN = { username: 'app', password: 'secret' };
@@ -56,7 +56,7 @@ export async function suffer(t: Test, { visitors, web }: Scene, { begin, lasts, 
   const all = visitors.flatMap(({ greetings }) => greetings);
   const longest = Math.max(...all.map(({ took }) => took));
   t.ok(longest < IN_TIME, `the longest answer took ${longest.toFixed()} ms`);
-  t.strictSame(visitors.flatMap(brokenPromises), []);
+  t.strictSame(visitors.flatMap(violations), []);
   await until('its return is logged', () => !web.log.at(-1)?.includes('is not available'));
   const lost = web.log.filter((line) => line.includes('is not available')).length;
   const returned = web.log.filter((line) => line.includes('is available again')).length;

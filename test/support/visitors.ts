@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { Agent, get, type IncomingMessage } from 'node:http';
 import { text } from 'node:stream/consumers';
 
-/** What is promised, in milliseconds, and on top of it what a busy machine may add. */
+/** How long things may take, in milliseconds, and what a busy machine may add. */
 export const NOISE = 400;
 export const IN_TIME = 1100 + NOISE;
 export const AT_ONCE = NOISE;
@@ -81,26 +81,26 @@ export class Visitor {
   }
 }
 
-/** What a visitor's greetings show that must never be; empty if all is well. */
-export function brokenPromises({ greetings }: Visitor): string[] {
-  const broken: string[] = [];
+/** What a visitor's greetings show that must never happen; empty if all is well. */
+export function violations({ greetings }: Visitor): string[] {
+  const found: string[] = [];
   let last: number | undefined;
   let failed = 0;
   for (const { status, count, isNew, headers } of greetings) {
     if (status === 503) {
       failed += 1;
-      if (headers['retry-after'] !== '1') broken.push('a 503 without Retry-After');
-      if (headers['set-cookie']) broken.push('a 503 that touches the cookie');
+      if (headers['retry-after'] !== '1') found.push('a 503 without Retry-After');
+      if (headers['set-cookie']) found.push('a 503 that touches the cookie');
     } else if (status !== 200 || count === undefined) {
-      broken.push(`an answer ${status}`);
+      found.push(`an answer ${status}`);
     } else {
       if (isNew) last = 0;
       const most = (last ?? 0) + 1 + (isNew ? 0 : failed);
-      if (count <= (last ?? 0)) broken.push(`#${count} after #${last}`);
-      else if (count > most) broken.push(`#${count} after #${last} with ${failed} failed between`);
+      if (count <= (last ?? 0)) found.push(`#${count} after #${last}`);
+      else if (count > most) found.push(`#${count} after #${last} with ${failed} failed between`);
       last = count;
       failed = 0;
     }
   }
-  return broken;
+  return found;
 }

@@ -47,7 +47,7 @@ await test('five dynos run, and typing scales and restarts them without losing a
   await dynos.says(/^Restarted web\.1$/, 'art web.1');
 
   await dynos.says(/^  restart web\.1 +restarts a dyno$/, 'help');
-  await dynos.says(/^There is no web\.9; web\.1, web\.2, web\.3 run$/, 'restart web.9');
+  await dynos.says(/^No dyno is named web\.9; running: web\.1, web\.2, web\.3$/, 'restart web.9');
   await dynos.says(/^At least one dyno has to run: web=1$/, '0');
   await dynos.says(/^Unknown command: more!; type help$/, 'more!');
 
@@ -156,7 +156,7 @@ await test('one line says why the dynos do not start', async (t) => {
     [[], { PORT: '0', PATH: '' }, 1, /^memcached is not installed; npm run setup .*; npm run dynos -- --memory .*\n$/],
     [[], { SESSION_TTL: 'long' }, 1, /^SESSION_TTL is "long"; .*\n$/],
     [['web=0'], {}, 2, /^At least one dyno has to run: web=1\. See npm run dynos -- --help\n$/],
-    [['21'], {}, 2, /^21 dynos are too many for one machine; the most is web=20\./],
+    [['21'], {}, 2, /^21 dynos are too many for one machine; at most web=20\./],
     [['five'], {}, 2, /^"five" is not a number of dynos, such as 7 or web=7\./],
     [['web=1', 'web=2'], {}, 2, /^Give one number of dynos, not web=1 web=2\./],
     [['--what'], {}, 2, /^Unknown option '--what'\. See npm run/],

@@ -120,7 +120,7 @@ await test('a request goes to another dyno only if none has received it', async 
     });
     router.add(name, await listening(t, dying));
   }
-  t.match(await send(url, { method: 'POST', body: 'once' }), { status: 503, body: /^web\.[78] gave no answer/ });
+  t.match(await send(url, { method: 'POST', body: 'once' }), { status: 503, body: /^web\.[78] did not answer/ });
   t.equal(asked, 1);
 });
 

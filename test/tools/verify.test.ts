@@ -132,7 +132,7 @@ await test('numbers that fall back, repeat or are missing are found out', (t) =>
     ],
     [
       [...seen(1, 2), { number: 3, dyno: 'web.2', took: 1, known: 2, replaced: true }],
-      ['another cookie was set at greeting 3, answered by web.2, though the count went on with 3'],
+      ['another cookie was set at greeting 3, answered by web.2, though the count continued with 3'],
     ],
   ];
   for (const [answers, expected] of verdicts) t.strictSame(faults(answers), expected);
