@@ -6,7 +6,6 @@ import { Login } from './login.ts';
 import { nameOf, type Operation, type Response } from './protocol.ts';
 import { Report, type Log } from './report.ts';
 import { realRuntime, type Runtime } from './runtime.ts';
-import { Touch } from './touch.ts';
 
 /** A Memcached server, and its login (SASL PLAIN) if it has one. */
 export interface MemcachedServer {
@@ -64,7 +63,6 @@ export class Client {
   readonly #login: Login;
   readonly #connector: Connector;
   readonly #report: Report;
-  readonly #touch: Touch;
   #state: State = { name: 'closed' };
   /** Calls that have not been written. */
   #waiting: Call[] = [];
@@ -75,16 +73,13 @@ export class Client {
   constructor({ host, port, username, password }: MemcachedServer, runtime: Runtime = realRuntime(host, port)) {
     this.name = `Memcached at ${host.includes(':') ? `[${host}]` : host}:${port}`;
     this.#report = new Report(this.name);
-    this.#touch = new Touch(this.#report);
     this.#runtime = runtime;
     this.#login = new Login(username, password);
-    this.#connector = new Connector(runtime, this.#login, {
-      onReady: (connection, address, before) => this.#ready(connection, address, before),
+    this.#connector = new Connector(runtime, this.#login, this.#report, {
+      onReady: (connection) => this.#ready(connection),
       onFailed: (reason, isAddressLeft) => this.#attemptFailed(reason, isAddressLeft),
-      onTouch: (response) => this.#touch.answered(response),
-      onHangUpAtTouch: () => this.#touch.hungUp(),
-      onLost: (connection, reason, owed) => {
-        if (this.#state.name === 'ready' && this.#state.connection === connection) this.#lose(reason, owed);
+      onLost: (connection, reason, isOwing) => {
+        if (connection === this.#connection) this.#lost(reason, isOwing);
       },
     });
   }
@@ -104,7 +99,7 @@ export class Client {
   /** Fails all calls, and closes all sockets. The client may be opened again. */
   close(): void {
     if (this.#state.name === 'closed') return;
-    const connection = this.#state.name === 'ready' ? this.#state.connection : undefined;
+    const connection = this.#connection;
     this.#enter({ name: 'closed' });
     this.#connector.stop();
     connection?.lose(CLOSED);
@@ -156,13 +151,17 @@ export class Client {
     try {
       this.#login.checkCommand(response, this.#runtime.now());
     } catch (reason) {
-      if (this.#state.name === 'ready') this.#state.connection.lose(reason as MemcachedError);
+      this.#connection?.lose(reason as MemcachedError);
       this.#report.lost(reason as MemcachedError);
       throw reason;
     }
     const refusal = `refuses ${nameOf(opcode)}: ${words}`;
     this.#report.refused(`${opcode} ${Math.min(status, 0xff)}`, refusal, this.#runtime.now());
     throw new MemcachedError('COMMAND_REFUSED', `it ${refusal}`);
+  }
+
+  get #connection(): Connection | undefined {
+    return this.#state.name === 'ready' ? this.#state.connection : undefined;
   }
 
   #enter(state: State): void {
@@ -177,10 +176,9 @@ export class Client {
     this.#keepTicking();
   }
 
-  #ready(connection: Connection, address: string | undefined, addressBefore: string | undefined): void {
+  #ready(connection: Connection): void {
     this.#enter({ name: 'ready', connection });
     this.#failingSince = undefined;
-    this.#report.moved(addressBefore, address);
     this.#write();
   }
 
@@ -190,8 +188,7 @@ export class Client {
     this.#report.served();
   }
 
-  #lose(reason: MemcachedError, owed: readonly Call[]): void {
-    const isOwing = owed.length > 0;
+  #lost(reason: MemcachedError, isOwing: boolean): void {
     if (isOwing) this.#report.lost(reason);
     if (isOwing && (reason instanceof Silence || !this.#connector.isDue(this.#runtime.now()))) this.#fail(reason);
     else if (isOwing || this.#waiting.length > 0) this.#connect();
@@ -216,8 +213,7 @@ export class Client {
 
   #write(): void {
     this.#expireWaiting(this.#runtime.now());
-    if (this.#state.name !== 'ready' || this.#waiting.length === 0) return;
-    this.#state.connection.write(this.#waiting.splice(0), this.#touch.isSent);
+    if (this.#waiting.length > 0) this.#connection?.write(this.#waiting.splice(0));
   }
 
   #keepTicking(): void {
@@ -229,7 +225,7 @@ export class Client {
 
   /** Looks at all deadlines. */
   #tick(now: number): void {
-    const connection = this.#state.name === 'ready' ? this.#state.connection : undefined;
+    const connection = this.#connection;
     connection?.loseIfSilent(now);
     connection?.expireCalls(now);
     this.#connector.loseIfSilent(now);

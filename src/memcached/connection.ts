@@ -2,21 +2,22 @@ import { MemcachedError, Silence } from './errors.ts';
 import { encode, nameOf, nextOpaque, ProtocolError, ResponseReader, TOUCH } from './protocol.ts';
 import type { Operation, Request, Response } from './protocol.ts';
 import type { Runtime } from './runtime.ts';
+import type { Touch } from './touch.ts';
 
 /** How long the network may take to connect, and a server to respond, in milliseconds. */
 const RESPONSE_TIMEOUT_MS = 1000;
 /** Reads as the end of a line, which makes a server of Memcached's text protocol respond, and so show what it is. */
 const FIRST_OPAQUE = 0x0d0a;
 
-/** An operation under way for somebody. It settles once, by its deadline. */
+/** An operation under way for somebody. It settles once, by its deadline: to settle it again changes nothing. */
 export class Call {
   readonly operation: Operation;
   readonly key: string;
   readonly response: Promise<Response>;
+  isSettled = false;
   readonly #deadline: number;
   #resolve!: (response: Response) => void;
   #reject!: (reason: MemcachedError) => void;
-  #isSettled = false;
 
   constructor(operation: Operation, key: string, deadline: number) {
     this.operation = operation;
@@ -28,23 +29,19 @@ export class Call {
     });
   }
 
-  get isSettled(): boolean {
-    return this.#isSettled;
-  }
-
   succeed(response: Response): void {
-    this.#isSettled = true;
+    this.isSettled = true;
     this.#resolve(response);
   }
 
   fail(reason: MemcachedError): void {
-    this.#isSettled = true;
+    this.isSettled = true;
     this.#reject(reason);
   }
 
   /** Fails if its time is up. */
   expire(now: number, message: string): void {
-    if (this.#deadline <= now && !this.#isSettled) this.fail(new MemcachedError('UNAVAILABLE', message));
+    if (this.#deadline <= now && !this.isSettled) this.fail(new MemcachedError('UNAVAILABLE', message));
   }
 }
 
@@ -58,15 +55,6 @@ interface Outstanding {
   readonly call: Call | undefined;
 }
 
-export interface ConnectionEvents {
-  /** TOUCH was answered, for nobody. */
-  onTouch(response: Response): void;
-  /** The server hung up when TOUCH was the next request that it had to answer. */
-  onHangUpAtTouch(): void;
-  /** Called once. Calls whose response somebody still waits for, or waited for in vain, are `owed`. */
-  onLost(reason: MemcachedError, owed: readonly Call[]): void;
-}
-
 /**
  * One TCP connection: requests go out in order, and responses are matched. When anything goes wrong with it, it is lost for
  * good, and none of its state is reused.
@@ -74,8 +62,11 @@ export interface ConnectionEvents {
 export class Connection {
   /** Resolves when it is connected, and never if it is lost before. */
   readonly connected: Promise<void>;
+  /** The one that was picked, once the server's name has been looked up. */
+  address: string | undefined;
   readonly #runtime: Runtime;
-  readonly #events: ConnectionEvents;
+  readonly #touch: Touch;
+  readonly #onLost: (reason: MemcachedError, isOwing: boolean) => void;
   readonly #socket: ReturnType<Runtime['connect']>;
   readonly #reader = new ResponseReader();
   /** Oldest first. */
@@ -85,11 +76,21 @@ export class Connection {
   #hasResponded = false;
   #isLost = false;
 
-  constructor(runtime: Runtime, pick: (addresses: readonly string[]) => string, events: ConnectionEvents) {
+  /**
+   * @param pick chooses one of the addresses of the server's name
+   * @param onLost is called once; `isOwing` if it owes a response that somebody waits for, or waited for in vain
+   */
+  constructor(
+    runtime: Runtime,
+    touch: Touch,
+    pick: (addresses: readonly string[]) => string,
+    onLost: (reason: MemcachedError, isOwing: boolean) => void,
+  ) {
     this.#runtime = runtime;
-    this.#events = events;
+    this.#touch = touch;
+    this.#onLost = onLost;
     this.#connectingSince = runtime.now();
-    this.#socket = runtime.connect(pick);
+    this.#socket = runtime.connect((addresses) => (this.address = pick(addresses)));
     this.#socket.on('data', (piece: Buffer) => this.#read(piece));
     this.#socket.on('error', ({ message }) => this.#hungUp(message));
     for (const event of ['end', 'close']) this.#socket.on(event, () => this.#hungUp('it closed the connection'));
@@ -113,12 +114,12 @@ export class Connection {
   /** Writes one operation, and gives its response. */
   async request(operation: Operation, key: string): Promise<Response> {
     const call = new Call(operation, key, Infinity);
-    this.write([call], false);
+    this.write([call]);
     return call.response;
   }
 
   /** Writes calls as one packet, follow-ups last: a server that hangs up at a follow-up has then answered all calls. */
-  write(calls: readonly Call[], withFollowUps: boolean): void {
+  write(calls: readonly Call[]): void {
     const writtenAt = this.#runtime.now();
     const requests: Outstanding[] = [];
     const add = (request: Request, key: string, call: Call | undefined): void => {
@@ -126,8 +127,9 @@ export class Connection {
       this.#nextOpaque = nextOpaque(this.#nextOpaque);
     };
     for (const call of calls) add(call.operation.request, call.key, call);
-    for (const { operation, key } of withFollowUps ? calls : [])
-      if (operation.followUp) add(operation.followUp, key, undefined);
+    for (const { operation, key } of calls) {
+      if (operation.followUp && this.#touch.isSent) add(operation.followUp, key, undefined);
+    }
     this.#outstanding.push(...requests);
     this.#socket.write(encode(requests));
   }
@@ -147,13 +149,13 @@ export class Connection {
     this.#isLost = true;
     this.#socket.destroy();
     const owed = this.#outstanding.flatMap(({ call }) => call ?? []);
-    this.#events.onLost(reason, owed);
-    for (const call of owed) if (!call.isSettled) call.fail(reason);
+    this.#onLost(reason, owed.length > 0);
+    for (const call of owed) call.fail(reason);
   }
 
   #hungUp(message: string): void {
     if (this.#isLost) return;
-    if (this.#outstanding[0]?.request.opcode === TOUCH) this.#events.onHangUpAtTouch();
+    if (this.#outstanding[0]?.request.opcode === TOUCH) this.#touch.hungUp();
     this.lose(new MemcachedError('UNAVAILABLE', message));
   }
 
@@ -175,7 +177,7 @@ export class Connection {
     }
     this.#outstanding.shift();
     this.#hasResponded = true;
-    if (!due.call) this.#events.onTouch(response);
-    else if (!due.call.isSettled) due.call.succeed(response);
+    if (due.call) due.call.succeed(response);
+    else this.#touch.answered(response);
   }
 }

@@ -1,8 +1,10 @@
-import { Connection, type ConnectionEvents } from './connection.ts';
+import { Connection } from './connection.ts';
 import { MemcachedError } from './errors.ts';
 import type { Login } from './login.ts';
 import { probe, PROBE_KEY } from './protocol.ts';
+import type { Report } from './report.ts';
 import type { Runtime } from './runtime.ts';
+import { Touch } from './touch.ts';
 
 /** How long an attempt may be silent before another one is made beside it. */
 const SECOND_ATTEMPT_MS = 200;
@@ -16,20 +18,13 @@ const MAX_PAUSE_MS = 5000;
 const PROBE = probe();
 const SUPERSEDED = new MemcachedError('UNAVAILABLE', 'another attempt takes its place');
 
-interface Attempt {
-  readonly connection: Connection;
-  address: string | undefined;
-}
-
 interface ConnectorEvents {
   /** A connection is ready: it is connected, logged in, and has had a response about a key. */
-  onReady(connection: Connection, address: string | undefined, addressBefore: string | undefined): void;
+  onReady(connection: Connection): void;
   /** An attempt failed; `isAddressLeft` if the name has another address, not tried since the last success. */
   onFailed(reason: MemcachedError, isAddressLeft: boolean): void;
-  onTouch: ConnectionEvents['onTouch'];
-  onHangUpAtTouch: ConnectionEvents['onHangUpAtTouch'];
   /** A connection that was ready is lost. */
-  onLost(connection: Connection, ...loss: Parameters<ConnectionEvents['onLost']>): void;
+  onLost(connection: Connection, reason: MemcachedError, isOwing: boolean): void;
 }
 
 /**
@@ -39,9 +34,11 @@ interface ConnectorEvents {
 export class Connector {
   readonly #runtime: Runtime;
   readonly #login: Login;
+  readonly #report: Report;
+  readonly #touch: Touch;
   readonly #events: ConnectorEvents;
-  /** Oldest first. */
-  #attempts: Attempt[] = [];
+  /** The connections that are not ready, oldest first. */
+  #attempts: Connection[] = [];
   #lastCallAt = -Infinity;
   #lastAttemptAt = -Infinity;
   #pause = PAUSE_MS;
@@ -52,9 +49,11 @@ export class Connector {
   readonly #triedAt = new Map<string, number>();
   #servingAddress: string | undefined;
 
-  constructor(runtime: Runtime, login: Login, events: ConnectorEvents) {
+  constructor(runtime: Runtime, login: Login, report: Report, events: ConnectorEvents) {
     this.#runtime = runtime;
     this.#login = login;
+    this.#report = report;
+    this.#touch = new Touch(report);
     this.#events = events;
   }
 
@@ -80,34 +79,31 @@ export class Connector {
 
   /** Starts an attempt, unless none is due or the newest one may soon succeed. */
   attemptIfDue(now: number): void {
-    const newest = this.#attempts.at(-1)?.connection;
+    const newest = this.#attempts.at(-1);
     if (!this.isDue(now) || (newest && newest.silentFor(now) < SECOND_ATTEMPT_MS)) return;
     this.#lastAttemptAt = now;
     this.#jitter = 0.5 + this.#runtime.random();
-    if (this.#attempts.length === 2) this.#attempts.pop()?.connection.lose(SUPERSEDED);
+    if (this.#attempts.length === 2) this.#attempts.pop()?.lose(SUPERSEDED);
     void this.#attempt();
   }
 
   loseIfSilent(now: number): void {
-    for (const { connection } of [...this.#attempts]) connection.loseIfSilent(now);
+    for (const connection of [...this.#attempts]) connection.loseIfSilent(now);
   }
 
   /** Ends all attempts but the one that made this connection. */
   stop(except?: Connection): void {
-    for (const { connection } of this.#attempts.splice(0)) if (connection !== except) connection.lose(SUPERSEDED);
+    for (const connection of this.#attempts.splice(0)) if (connection !== except) connection.lose(SUPERSEDED);
   }
 
   async #attempt(): Promise<void> {
-    const attempt: Attempt = {
-      address: undefined,
-      connection: new Connection(this.#runtime, (addresses) => this.#pick(addresses, attempt), {
-        onTouch: (response) => this.#events.onTouch(response),
-        onHangUpAtTouch: () => this.#events.onHangUpAtTouch(),
-        onLost: (...loss) => this.#lose(attempt, ...loss),
-      }),
-    };
-    const { connection } = attempt;
-    this.#attempts.push(attempt);
+    const connection: Connection = new Connection(
+      this.#runtime,
+      this.#touch,
+      (addresses) => this.#pick(addresses, connection),
+      (reason, isOwing) => this.#lost(connection, reason, isOwing),
+    );
+    this.#attempts.push(connection);
     try {
       await connection.connected;
       const { operation } = this.#login;
@@ -117,25 +113,24 @@ export class Connector {
     } catch (reason) {
       connection.lose(reason as MemcachedError);
     }
-    if (this.#attempts.includes(attempt)) this.#succeed(attempt);
+    if (this.#attempts.includes(connection)) this.#succeed(connection);
   }
 
-  #succeed({ connection, address }: Attempt): void {
-    const before = this.#servingAddress;
-    this.#servingAddress = address;
+  #succeed(connection: Connection): void {
+    this.#report.moved(this.#servingAddress, connection.address);
+    this.#servingAddress = connection.address;
     this.#triedAt.clear();
     this.stop(connection);
-    this.#events.onReady(connection, address, before);
+    this.#events.onReady(connection);
   }
 
-  #lose(attempt: Attempt, ...loss: Parameters<ConnectionEvents['onLost']>): void {
-    if (!this.#attempts.includes(attempt)) return this.#events.onLost(attempt.connection, ...loss);
-    this.#attempts = this.#attempts.filter((other) => other !== attempt);
-    const [{ code }] = loss;
-    const isRefused = code === 'WARMING_UP' || code === 'LOGIN_REFUSED';
+  #lost(connection: Connection, reason: MemcachedError, isOwing: boolean): void {
+    if (!this.#attempts.includes(connection)) return this.#events.onLost(connection, reason, isOwing);
+    this.#attempts = this.#attempts.filter((other) => other !== connection);
+    const isRefused = reason.code === 'WARMING_UP' || reason.code === 'LOGIN_REFUSED';
     if (isRefused || !this.#isExpected(this.#runtime.now())) this.#pause = Math.min(2 * this.#pause, MAX_PAUSE_MS);
-    const isNamed = attempt.address !== undefined;
-    this.#events.onFailed(loss[0], isNamed && this.#addresses.some((address) => !this.#triedAt.has(address)));
+    const isNamed = connection.address !== undefined;
+    this.#events.onFailed(reason, isNamed && this.#addresses.some((address) => !this.#triedAt.has(address)));
   }
 
   #isExpected(now: number): boolean {
@@ -143,9 +138,9 @@ export class Connector {
   }
 
   /** The address that served last comes first, then those tried longest ago. Two attempts never try the same. */
-  #pick(addresses: readonly string[], attempt: Attempt): string {
+  #pick(addresses: readonly string[], connection: Connection): string {
     // A look-up may end after its attempt has, which then tries none.
-    if (!this.#attempts.includes(attempt)) return addresses[0] as string;
+    if (!this.#attempts.includes(connection)) return addresses[0] as string;
     this.#addresses = addresses;
     const underWay = this.#attempts.map(({ address }) => address);
     const rank = (address: string): number => {
@@ -154,7 +149,6 @@ export class Connector {
     };
     const [first = ''] = [...addresses].sort((one, other) => rank(one) - rank(other));
     this.#triedAt.set(first, this.#runtime.now());
-    attempt.address = first;
     return first;
   }
 }
