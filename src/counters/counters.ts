@@ -6,8 +6,8 @@ export interface Counters {
   /** Where the counts live, in words for the log. */
   readonly place: string;
   /**
-   * Gets ready in the background. `log` is told when the store is lost and when it is back. Several users may share the
-   * counters: each calls `open` once and `close` once, and the counters close with the last. They may be opened again.
+   * Gets ready in the background. Several users may share the counters: each calls `open` once and `close` once, and the
+   * counters close with the last. The log of the first is told when the store is lost and when it is back.
    */
   open(log: Log): void;
   /** Starts a session with a count of 1, under the key that was drawn last: `drawKey` may be called more than once. */

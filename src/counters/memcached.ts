@@ -15,8 +15,6 @@ export class MemcachedCounters implements Counters {
   readonly #increment: Operation;
   readonly #remove = remove();
   #users = 0;
-  /** The logs of all users, because that of a closed one may go unread. */
-  readonly #logs = new Set<Log>();
 
   /**
    * @param ttl how long a session lives after its last greeting, in seconds, 1 to 2592000
@@ -36,18 +34,12 @@ export class MemcachedCounters implements Counters {
 
   open(log: Log): void {
     this.#users += 1;
-    this.#logs.add(log);
-    const toAll: Log = {
-      info: (message) => this.#logs.forEach((each) => each.info(message)),
-      warn: (message) => this.#logs.forEach((each) => each.warn(message)),
-    };
-    for (const client of this.#clients) client.open(toAll);
+    for (const client of this.#clients) client.open(log);
   }
 
   close(): void {
     this.#users = Math.max(0, this.#users - 1);
     if (this.#users > 0) return;
-    this.#logs.clear();
     for (const client of this.#clients) client.close();
   }
 
