@@ -89,7 +89,7 @@ export class Client {
     return this.#failingSince === undefined ? 0 : this.#runtime.now() - this.#failingSince;
   }
 
-  /** Starts to connect. `log` is told when the server is lost and when it serves again. */
+  /** Starts to connect, unless it is open. `log` is told when the server is lost and when it serves again. */
   open(log: Log): void {
     if (this.#state.name !== 'closed') return;
     this.#report.open(log);
@@ -119,13 +119,14 @@ export class Client {
     try {
       return this.#resultOf(await this.#start(operation, key, deadline).response);
     } catch (error) {
-      const { code, message } = error as MemcachedError;
-      throw new MemcachedError(code, `${this.name}: ${message}`);
+      if (!(error instanceof MemcachedError)) throw error;
+      throw new MemcachedError(error.code, `${this.name}: ${error.message}`);
     }
   }
 
   #start(operation: Operation, key: string, deadline: number): Call {
     const now = this.#runtime.now();
+    // Before `expect`, which ends the quiet time.
     const isFree = this.#connector.isFree(now);
     this.#connector.expect(now);
     if (this.#state.name === 'idle') this.#connect();
@@ -184,6 +185,7 @@ export class Client {
 
   #served(): void {
     if (this.#state.name !== 'ready') return;
+    // A connection that has served is replaced at once.
     this.#connector.hurry();
     this.#report.served();
   }

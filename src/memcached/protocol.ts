@@ -31,8 +31,10 @@ const NAMES: Readonly<Record<number, string>> = {
 
 const OK = 0x00;
 const NOT_FOUND = 0x01;
-const AUTH_ERROR = 0x20;
-const UNKNOWN_COMMAND = 0x81;
+const OUTCOMES: Readonly<Record<number, 'auth error' | 'unknown command'>> = {
+  0x20: 'auth error',
+  0x81: 'unknown command',
+};
 
 /** INCREMENT with this expiry never creates a key. */
 const NEVER_CREATE = 0xffffffff;
@@ -169,7 +171,8 @@ function bodyLengthOf(bytes: Buffer, at: number): number {
   const length = bytes.readUInt32BE(at + BODY_LENGTH_AT);
   const isCount = bytes[at + OPCODE_AT] === INCREMENT && bytes.readUInt16BE(at + STATUS_AT) === OK;
   const isBare = bytes.readUInt16BE(at + KEY_LENGTH_AT) === 0 && bytes[at + EXTRAS_LENGTH_AT] === 0;
-  if (isCount ? length === COUNT_LENGTH && isBare : length <= MAX_BODY_LENGTH) return length;
+  const isPossible = isCount ? length === COUNT_LENGTH && isBare : length <= MAX_BODY_LENGTH;
+  if (isPossible) return length;
   throw new ProtocolError(`it sent a response to ${nameOf(bytes.readUInt8(at + OPCODE_AT))} of ${length} bytes`);
 }
 
@@ -178,20 +181,18 @@ function decode(bytes: Buffer, at: number, end: number): Response {
   const opaque = bytes.readUInt32BE(at + OPAQUE_AT);
   const status = bytes.readUInt16BE(at + STATUS_AT);
   const body = at + HEADER_LENGTH;
-  if (status === NOT_FOUND) return { opcode, opaque, status, outcome: 'not found', count: 0, words: '' };
+  const give = (outcome: Response['outcome'], count = 0, words = ''): Response => {
+    return { opcode, opaque, status, outcome, count, words };
+  };
+  if (status === NOT_FOUND) return give('not found');
   if (status !== OK) {
     const words = `${quote(bytes.subarray(body, end))}, status 0x${status.toString(16)}`;
-    return { opcode, opaque, status, outcome: outcomeOf(status), count: 0, words };
+    return give(OUTCOMES[status] ?? 'refused', 0, words);
   }
-  if (opcode !== INCREMENT) return { opcode, opaque, status, outcome: 'ok', count: 0, words: '' };
+  if (opcode !== INCREMENT) return give('ok');
   const count = bytes.readUInt32BE(body) * 2 ** 32 + bytes.readUInt32BE(body + 4);
-  if (count > 0 && Number.isSafeInteger(count)) return { opcode, opaque, status, outcome: 'ok', count, words: '' };
-  return { opcode, opaque, status, outcome: 'refused', count: 0, words: `${bytes.readBigUInt64BE(body)} is no count` };
-}
-
-function outcomeOf(status: number): Response['outcome'] {
-  if (status === AUTH_ERROR) return 'auth error';
-  return status === UNKNOWN_COMMAND ? 'unknown command' : 'refused';
+  if (count > 0 && Number.isSafeInteger(count)) return give('ok', count);
+  return give('refused', 0, `${bytes.readBigUInt64BE(body)} is no count`);
 }
 
 /** The beginning of what a server sent, for the log: printable ASCII on one line. */

@@ -17,6 +17,7 @@ export class Report {
   readonly #codes = new Set<ErrorCode>();
   /** When each kind of refusal may be logged again. */
   readonly #refusalAt = new Map<string, number>();
+  #isTouchReported = false;
 
   constructor(name: string) {
     this.#name = name;
@@ -46,14 +47,15 @@ export class Report {
 
   /** `kind` is one of a few. */
   refused(kind: string, words: string, now: number): void {
-    if (now < (this.#refusalAt.get(kind) ?? now)) return;
+    if (now < (this.#refusalAt.get(kind) ?? -Infinity)) return;
     this.#refusalAt.set(kind, now + REFUSAL_PAUSE_MS);
     this.#log?.warn(`${this.#name} ${words}`);
   }
 
   /** TOUCH is refused each time or never, so this is said once. */
   touchRefused(words: string): void {
-    if (this.#refusalAt.has('TOUCH')) return;
-    this.refused('TOUCH', `${words}. Sessions in use no longer outlive their time to live`, 0);
+    if (this.#isTouchReported) return;
+    this.#isTouchReported = true;
+    this.#log?.warn(`${this.#name} ${words}. Sessions in use no longer outlive their time to live`);
   }
 }
