@@ -58,8 +58,7 @@ function choose(html: string, current: readonly string[]): string {
 
 /** A policy names an inline element by the digest of all between its tags (CSP Level 3, 6.7.3.3). */
 function hashOf(element: string): string {
-  const start = template.indexOf(`<${element}>`) + element.length + 2;
-  const content = template.slice(start, template.indexOf(`</${element}>`));
+  const [, content = ''] = template.split(new RegExp(`</?${element}>`));
   return `'sha256-${createHash('sha256').update(content).digest('base64')}'`;
 }
 

@@ -38,8 +38,8 @@ async function listen(): Promise<number> {
   let { port } = config;
   let failure: unknown;
   // Without an address Node.js listens on all, IPv6 as well if the machine has it.
-  const found = host === undefined ? [{ address: undefined }] : await lookup(host, { all: true });
-  for (const address of new Set(found.map(({ address }) => address))) {
+  const addresses = host ? (await lookup(host, { all: true })).map(({ address }) => address) : [undefined];
+  for (const address of new Set(addresses)) {
     const listener = listeners.length === 0 ? app.server : forwardTo(app.server);
     try {
       await once(listener.listen(port, address), 'listening');

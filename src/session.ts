@@ -87,7 +87,7 @@ class RequestSession implements Session {
   #id: string | undefined;
   /** The header that the response needs and does not have yet, if any. */
   #setCookie: string | undefined;
-  #last: Promise<unknown> | undefined;
+  #last: Promise<unknown> = Promise.resolve();
 
   constructor(request: FastifyRequest, counters: Counters, cookieName: string) {
     this.#counters = counters;
@@ -130,7 +130,7 @@ class RequestSession implements Session {
 
   /** Runs the calls of a request one after another, so that two first greetings do not start two sessions. */
   #inTurn<Result>(action: () => Promise<Result>): Promise<Result> {
-    const result = this.#last ? this.#last.then(action, action) : action();
+    const result = this.#last.then(action, action);
     this.#last = result;
     return result;
   }

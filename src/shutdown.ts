@@ -61,11 +61,13 @@ export function prepareShutdown(app: FastifyInstance, listeners: readonly Server
 
   /** Accepts the connections in the system's queue, one in each turn of the event loop. Closing would reset them. */
   async function emptyQueue(): Promise<void> {
-    const began = performance.now();
+    const deadline = performance.now() + QUEUE_MS;
+    let isQuiet = false;
     // A signal comes in the middle of a turn, whose rest may accept nothing.
     await nextTurn();
-    for (let isQuiet = false; !isQuiet && performance.now() - began < QUEUE_MS;) {
-      const [acceptedBefore, turnBegan] = [accepted, performance.now()];
+    while (!isQuiet && performance.now() < deadline) {
+      const acceptedBefore = accepted;
+      const turnBegan = performance.now();
       await nextTurn();
       isQuiet = accepted === acceptedBefore && performance.now() - turnBegan <= QUIET_TURN_MS;
     }
