@@ -41,7 +41,6 @@ export function gate({ onHeroku, dyno }: Config) {
   };
 }
 
-/** Sends one line of plain text. */
 export function sendLine(reply: FastifyReply, status: number, line: string): FastifyReply {
   return reply.code(status).type(TEXT).send(`${line}\n`);
 }

@@ -81,16 +81,14 @@ export class MemcachedCounters implements Counters {
   }
 
   #home(key: string): Client {
-    const { length } = this.#clients;
-    return this.#clients[length > 1 ? memjs.Utils.hashCode(key) % length : 0] as Client;
+    return this.#clients[memjs.Utils.hashCode(key) % this.#clients.length] as Client;
   }
 
   /** The key's own server or, once that has failed for FAILOVER_MS, the next. If they share their data, the count continues. */
   #serving(key: string): Client {
     const home = this.#home(key);
-    if (home.failingFor() < FAILOVER_MS) return home;
     const at = this.#clients.indexOf(home);
-    const next = [...this.#clients.slice(at), ...this.#clients.slice(0, at)];
-    return next.find((client) => client.failingFor() < FAILOVER_MS) ?? home;
+    const inOrder = [...this.#clients.slice(at), ...this.#clients.slice(0, at)];
+    return inOrder.find((client) => client.failingFor() < FAILOVER_MS) ?? home;
   }
 }

@@ -15,7 +15,7 @@ export interface MemcachedServer {
   readonly password?: string | undefined;
 }
 
-/** How often deadlines are checked. */
+/** How often all deadlines are checked. */
 const TICK_MS = 25;
 
 const CLOSED = new MemcachedError('UNAVAILABLE', 'its client is closed');
@@ -100,6 +100,7 @@ export class Client {
   close(): void {
     if (this.#state.name === 'closed') return;
     const connection = this.#connection;
+    // First, because a client that is closed ignores the losses that follow.
     this.#enter({ name: 'closed' });
     this.#connector.stop();
     connection?.lose(CLOSED);
@@ -126,11 +127,11 @@ export class Client {
 
   #start(operation: Operation, key: string, deadline: number): Call {
     const now = this.#runtime.now();
-    // Before `expect`, which ends the quiet time.
-    const isFree = this.#connector.isFree(now);
-    this.#connector.expect(now);
+    // Asked first, because this call ends a quiet time.
+    const mayHurry = this.#connector.mayHurry(now);
+    this.#connector.callCame(now);
     if (this.#state.name === 'idle') this.#connect();
-    if (this.#state.name === 'failing' && isFree) {
+    if (this.#state.name === 'failing' && mayHurry) {
       this.#connector.hurry();
       this.#connect();
     }
@@ -143,17 +144,15 @@ export class Client {
     return call;
   }
 
-  #resultOf(response: Response): number | undefined {
-    const { opcode, status, outcome, count, words } = response;
+  #resultOf({ opcode, status, outcome, count, words }: Response): number | undefined {
     if (outcome === 'ok' || outcome === 'not found') {
       this.#served();
       return outcome === 'ok' ? count : undefined;
     }
-    try {
-      this.#login.checkCommand(response, this.#runtime.now());
-    } catch (reason) {
-      this.#connection?.lose(reason as MemcachedError);
-      this.#report.lost(reason as MemcachedError);
+    if (outcome === 'auth error') {
+      const reason = this.#login.refusal(words, this.#runtime.now());
+      this.#connection?.lose(reason);
+      this.#report.lost(reason);
       throw reason;
     }
     const refusal = `refuses ${nameOf(opcode)}: ${words}`;
@@ -225,7 +224,6 @@ export class Client {
     });
   }
 
-  /** Looks at all deadlines. */
   #tick(now: number): void {
     const connection = this.#connection;
     connection?.loseIfSilent(now);

@@ -23,7 +23,7 @@ interface ConnectorEvents {
   onReady(connection: Connection): void;
   /** An attempt failed; `isAddressLeft` if the name has another address, not tried since the last success. */
   onFailed(reason: MemcachedError, isAddressLeft: boolean): void;
-  /** A connection that was ready is lost. */
+  /** A connection is lost that was ready, or that another attempt has superseded. */
   onLost(connection: Connection, reason: MemcachedError, isOwing: boolean): void;
 }
 
@@ -62,7 +62,7 @@ export class Connector {
   }
 
   /** Whether a call may start an attempt at once: none is under way, or the call comes after a quiet time. */
-  isFree(now: number): boolean {
+  mayHurry(now: number): boolean {
     return (this.#attempts.length === 0 || !this.#isExpected(now)) && now >= this.#lastAttemptAt + PAUSE_MS;
   }
 
@@ -71,8 +71,8 @@ export class Connector {
     this.#lastAttemptAt = -Infinity;
   }
 
-  /** A call has come, and more are expected: makes the pause short again, also the present one. */
-  expect(now: number): void {
+  /** More calls are expected now: makes the pause short again, also the present one. */
+  callCame(now: number): void {
     this.#lastCallAt = now;
     this.#pause = PAUSE_MS;
   }
@@ -108,8 +108,9 @@ export class Connector {
       await connection.connected;
       const { operation } = this.#login;
       if (operation) this.#login.check(await connection.request(operation, ''), this.#runtime.now());
-      // Any response will do. A proxy may answer other commands without a store behind it.
-      this.#login.checkCommand(await connection.request(PROBE, PROBE_KEY), this.#runtime.now());
+      // Any other response will do. A proxy may answer other commands without a store behind it.
+      const { outcome, words } = await connection.request(PROBE, PROBE_KEY);
+      if (outcome === 'auth error') throw this.#login.refusal(words, this.#runtime.now());
     } catch (reason) {
       connection.lose(reason as MemcachedError);
     }

@@ -23,23 +23,21 @@ export class Login {
   }
 
   /** Throws what is wrong with the login, by the response to it. */
-  check(response: Response, now: number): void {
-    const { outcome, words } = response;
+  check({ outcome, words }: Response, now: number): void {
     if (outcome === 'unknown command')
       throw new MemcachedError('LOGIN_UNSUPPORTED', `it has no logins, but one is set: ${words}`);
-    this.checkCommand(response, now);
+    if (outcome === 'auth error') throw this.refusal(words, now);
     if (outcome !== 'ok') throw new MemcachedError('UNAVAILABLE', `it does not complete the login: ${words}`);
     this.#warmUpEndsAt = -Infinity;
   }
 
-  /** Throws if a server refuses a command for want of a login, or because the login no longer works. */
-  checkCommand({ outcome, words }: Response, now: number): void {
-    if (outcome !== 'auth error') return;
-    if (!this.operation) throw new MemcachedError('LOGIN_REQUIRED', `it requires a login, and none is set: ${words}`);
+  /** What an `auth error` means, in response to the login or to a command. */
+  refusal(words: string, now: number): MemcachedError {
+    if (!this.operation) return new MemcachedError('LOGIN_REQUIRED', `it requires a login, and none is set: ${words}`);
     this.#warmUpEndsAt ??= now + WARM_UP_MS;
     const isWarmingUp = now < this.#warmUpEndsAt;
     const advice = isWarmingUp ? WARM_UP_ADVICE : REFUSED_ADVICE;
-    throw new MemcachedError(
+    return new MemcachedError(
       isWarmingUp ? 'WARMING_UP' : 'LOGIN_REFUSED',
       `it refuses the login: ${words}. ${this.#isQuoted ? QUOTES_ADVICE : advice}`,
     );
