@@ -65,10 +65,11 @@ export function buildApp(config: Config, counters: Counters, terminal?: LogStrea
 
   app.setErrorHandler((error: FastifyError, request, reply) => {
     if (error instanceof CountersUnavailable) {
-      reply.header('retry-after', '1');
-      const line = request.method === 'POST' ? `${error.message}; nothing was ended` : error.message;
-      if (!wantsPage(request)) return sendLine(reply, 503, line);
-      return reply.code(503).header('refresh', '2').type(HTML).send(page.unavailable(error.code, request.method));
+      reply.code(503).header('retry-after', '1');
+      if (wantsPage(request)) {
+        return reply.header('refresh', '2').type(HTML).send(page.unavailable(error.code, request.method));
+      }
+      return sendLine(reply, 503, request.method === 'POST' ? `${error.message}; nothing was ended` : error.message);
     }
     const { statusCode = 500, message } = error;
     if (statusCode < 500) return sendLine(reply, statusCode, message);

@@ -78,8 +78,8 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   }
 
   function servers(provider: string): MemcachedServer[] {
-    const [user, pass] = [`${provider}_USERNAME`, `${provider}_PASSWORD`];
-    const [username, password] = [login(user, pass), login(pass, user)];
+    const username = login(`${provider}_USERNAME`, `${provider}_PASSWORD`);
+    const password = login(`${provider}_PASSWORD`, `${provider}_USERNAME`);
     return addresses(`${provider}_SERVERS`).map((address) => ({ ...address, username, password }));
   }
 

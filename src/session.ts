@@ -60,8 +60,8 @@ async function plugin(app: FastifyInstance, options: SessionOptions): Promise<vo
   if (!counters) throw new TypeError('The session needs counters, such as new MemcachedCounters(servers, 86400)');
   if (!COOKIE_NAME.test(cookieName))
     throw new TypeError(`${JSON.stringify(cookieName)} cannot be the name of a cookie`);
-  // Its parse and serialize work once it has been registered, here where it meets nothing: the app stays free to have it, with
-  // defaults and hooks that are not this cookie's, or to have another plugin of the kind.
+  // Its parse and serialize work once it has been registered. That is done in an app of its own, so that this one may have it
+  // too, with other defaults and hooks, or may have another plugin for cookies.
   await fastify().register(fastifyCookie);
   app.decorateRequest(SESSION);
   app.decorateRequest('session', {
@@ -70,7 +70,7 @@ async function plugin(app: FastifyInstance, options: SessionOptions): Promise<vo
     },
   });
   app.addHook('onSend', (request, reply, payload, done) => {
-    // These hooks run again, with the headers as they are, when one of them fails.
+    // Taken once, because these hooks run again, with the headers as they are, when one of them fails.
     const header = request[SESSION]?.takeSetCookie();
     if (header !== undefined) reply.header('set-cookie', header);
     done(null, payload);
@@ -121,7 +121,6 @@ class RequestSession implements Session {
     });
   }
 
-  /** Gives the header once. */
   takeSetCookie(): string | undefined {
     const header = this.#setCookie;
     this.#setCookie = undefined;

@@ -78,9 +78,7 @@ export class Client {
     this.#connector = new Connector(runtime, this.#login, this.#report, {
       onReady: (connection) => this.#ready(connection),
       onFailed: (reason, isAddressLeft) => this.#attemptFailed(reason, isAddressLeft),
-      onLost: (connection, reason, isOwing) => {
-        if (connection === this.#connection) this.#lost(reason, isOwing);
-      },
+      onLost: (connection, reason, isOwing) => this.#lost(connection, reason, isOwing),
     });
   }
 
@@ -189,11 +187,13 @@ export class Client {
     this.#report.served();
   }
 
-  #lost(reason: MemcachedError, isOwing: boolean): void {
+  #lost(connection: Connection, reason: MemcachedError, isOwing: boolean): void {
+    if (connection !== this.#connection) return;
+    if (!isOwing && this.#waiting.length === 0) return this.#enter({ name: 'idle' });
     if (isOwing) this.#report.lost(reason);
-    if (isOwing && (reason instanceof Silence || !this.#connector.isDue(this.#runtime.now()))) this.#fail(reason);
-    else if (isOwing || this.#waiting.length > 0) this.#connect();
-    else this.#enter({ name: 'idle' });
+    const isPausing = reason instanceof Silence || !this.#connector.isDue(this.#runtime.now());
+    if (isOwing && isPausing) this.#fail(reason);
+    else this.#connect();
   }
 
   #attemptFailed(reason: MemcachedError, isAddressLeft: boolean): void {
