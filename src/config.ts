@@ -99,10 +99,11 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
       return { host: ipv6 ?? name ?? '', port: Number(port) };
     });
     if (parsed.every(({ host, port }) => host && port > 0 && port <= 65_535)) return parsed;
-    // What comes before an @ is usually a password.
-    const shown = list.includes('@') ? 'contains an @' : `is ${JSON.stringify(list)}`;
-    const is = list ? shown : 'is not set, but its login is';
-    complaints.push(`${name} ${is}; it must be host or host:port, several separated by commas`);
+    let fault = `is ${JSON.stringify(list)}`;
+    if (list === '') fault = 'is not set, but its login is';
+    // What comes before it is usually a password.
+    if (list.includes('@')) fault = 'contains an @';
+    complaints.push(`${name} ${fault}; it must be host or host:port, several separated by commas`);
     return [];
   }
 }
