@@ -6,8 +6,8 @@ export class Recorder implements Counters {
   readonly place = 'a test';
   /** What was asked, such as `increment KEY`. */
   readonly asked: string[] = [];
-  /** How long each of those had, in milliseconds. */
-  readonly timesLeft: number[] = [];
+  /** By when each of those was to be answered. */
+  readonly deadlines: number[] = [];
   /** What every call fails with, if anything. */
   failure: Error | undefined;
   readonly #counters = new MemoryCounters(60);
@@ -45,7 +45,7 @@ export class Recorder implements Counters {
 
   #record(call: string, deadline: number): void {
     this.asked.push(call);
-    this.timesLeft.push(deadline - performance.now());
+    this.deadlines.push(deadline);
     if (this.failure) throw this.failure;
   }
 }
