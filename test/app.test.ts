@@ -110,18 +110,6 @@ await test('POST ends the session', async (t) => {
   }
 });
 
-await test('POST clears no cookie that the request does not carry', async (t) => {
-  const { app, counters } = await build(t);
-  for (const cookie of ['', 'theme=dark', '__Host-sid=AAAAAAAAAAAAAAAAAAAAAAAA']) {
-    const response = await app.inject({ method: 'POST', url: '/', headers: { cookie } });
-    t.equal(response.statusCode, 303);
-    t.notOk(response.headers['set-cookie'], cookie);
-  }
-  const junk = await app.inject({ method: 'POST', url: '/', headers: { cookie: 'sid=junk' } });
-  t.match(junk.headers['set-cookie'], /^sid=; Max-Age=0/, 'but one that is no id');
-  t.strictSame(counters.heard(), [], 'for which the store is not asked');
-});
-
 await test('POST takes a body of up to 1 KB of any type, and ignores it', async (t) => {
   const { app, counters } = await build(t);
   const bodies: [string | undefined, string][] = [

@@ -1,10 +1,10 @@
 import { once } from 'node:events';
 import { createConnection, createServer, type AddressInfo, type Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
-import { test } from 'tap';
+import { test, type Test } from 'tap';
 import { startMemcached, withLogin } from './support/memcached.ts';
-import { accepts, start, stop, until } from '../tools/processes.ts';
-import { startWeb, systemEnvironment } from './support/web.ts';
+import { start, stop, until } from '../tools/processes.ts';
+import { systemEnvironment } from './support/web.ts';
 
 const SERVER = fileURLToPath(new URL('../dist/server.js', import.meta.url));
 
@@ -18,7 +18,7 @@ interface Process {
   readonly ended: Promise<unknown>;
 }
 
-type Teardown = Parameters<typeof startWeb>[0];
+type Teardown = Pick<Test, 'teardown'>;
 
 /** Starts a program with nothing in its environment but what is given, until the test ends. */
 function run(t: Teardown, env: Record<string, string>, command = [process.execPath, SERVER]): Process {
@@ -40,7 +40,7 @@ function run(t: Teardown, env: Record<string, string>, command = [process.execPa
 
 /** Where a web process can be opened. */
 async function urlOf(web: Process): Promise<string> {
-  await until('it listens', () => /http:[^\n]*\n/.test(web.written()));
+  await until('it listens', () => /http:[^\n]*\n/.test(web.written()), 30_000);
   return /http:[^,]*/.exec(web.written())?.[0] ?? '';
 }
 
@@ -285,21 +285,6 @@ await test('requests are logged unless Heroku logs them; an id never is', async 
       t.equal(web.complained(), '');
     }),
   );
-});
-
-await test('a signal may come more than once', async (t) => {
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-    const web = await startWeb(t);
-    const visitor = await connect(web.port, 'GET / HTTP/1.1\r\nHost: a.example\r\n\r\n');
-    await answer(visitor);
-    web.child.kill(signal);
-    await until('it stops listening', async () => !(await accepts(web.port)));
-    for (const another of ['SIGTERM', 'SIGINT'] as const) web.child.kill(another);
-    // What still arrives on an open connection is answered, also a malformed path, for which Fastify runs no hooks.
-    visitor.write('GET /% HTTP/1.1\r\nHost: a.example\r\n\r\n');
-    t.match(await answer(visitor), /^HTTP\/1.1 404 .*\r\nconnection: close\r\n/is);
-    t.equal(await web.stop(signal), 0, signal);
-  }
 });
 
 for (const [fault, close, reason] of [

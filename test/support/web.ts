@@ -41,6 +41,7 @@ export async function startWeb(
   await until(
     'the web process listens',
     () => Boolean(announced()) || child.exitCode !== null || child.signalCode !== null,
+    30_000,
   );
   const port = Number(announced());
   return { child, port, url: `http://127.0.0.1:${port}/`, log, stop: (signal) => stop(child, signal) };
