@@ -1,10 +1,10 @@
 import { once } from 'node:events';
-import { createConnection, createServer, type AddressInfo, type Socket } from 'node:net';
+import { createConnection, createServer, type Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { test, type Test } from 'tap';
 import { startMemcached, withLogin } from './support/memcached.ts';
 import { start, stop, until } from '../tools/processes.ts';
-import { systemEnvironment } from './support/web.ts';
+import { listening, systemEnvironment } from './support/web.ts';
 
 const SERVER = fileURLToPath(new URL('../dist/server.js', import.meta.url));
 
@@ -61,14 +61,6 @@ async function greet(
   const response = await fetch(url, { ...request, headers: { ...headers, connection: 'close' } });
   const [cookie = ''] = response.headers.getSetCookie();
   return { status: response.status, body: await response.text(), cookie: cookie.replace(/;.*/, '') };
-}
-
-/** A port on which a program listens and never answers. */
-async function takenPort(t: Teardown): Promise<number> {
-  const server = createServer((socket) => socket.on('error', () => undefined)).listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  t.teardown(() => server.close());
-  return (server.address() as AddressInfo).port;
 }
 
 /** A connection on which a request was sent, or a part of one. */
@@ -164,7 +156,7 @@ await test('on a terminal an uncaught error is shown with its stack', async (t) 
 });
 
 await test('a refused environment: every complaint in a line of its own, status 1', async (t) => {
-  const taken = String(await takenPort(t));
+  const taken = String(await listening(t, createServer()));
   const refused: [Record<string, string>, RegExp[]][] = [
     [{ PORT: 'abc' }, [/^PORT is "abc"/]],
     [{ DYNO: 'web.1' }, [/^MEMCACHIER_SERVERS is not set.*heroku addons:create memcachier:dev/]],
@@ -201,7 +193,8 @@ await test('a refused environment: every complaint in a line of its own, status 
 });
 
 await test('it listens whether or not the store answers, and says once what is wrong', async (t) => {
-  const silent = await takenPort(t);
+  // It accepts, and never answers.
+  const silent = await listening(t, createServer());
   const later = await startMemcached(t);
   await later.kill();
   const cases: [string, RegExp][] = [

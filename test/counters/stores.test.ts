@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import dns from 'node:dns';
 import { once } from 'node:events';
-import { createConnection, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import { createConnection, createServer, type Socket } from 'node:net';
 import { createServer as createTlsServer } from 'node:tls';
 import { test, type Test } from 'tap';
 import type { UnavailableCode } from '../../src/counters/counters.ts';
@@ -10,6 +10,7 @@ import { freePort, listens, start, stop, until } from '../../tools/processes.ts'
 import { CountedSession, openCounters } from '../support/counters.ts';
 import { startMemcached, withLogin } from '../support/memcached.ts';
 import { startProxy } from '../support/proxy.ts';
+import { listening } from '../support/web.ts';
 
 // What real stores say and do, and what the log and the code say of it.
 
@@ -31,17 +32,6 @@ async function checkRefusal(
   t.equal(await session.greet(), code);
   t.equal(log.length, 1);
   return { session, log };
-}
-
-async function listen(t: Test, server: Server, host = '127.0.0.1', port = 0): Promise<number> {
-  const sockets = new Set<Socket>();
-  server.on('connection', (socket: Socket) => sockets.add(socket.on('error', () => undefined))).listen(port, host);
-  t.teardown(() => {
-    server.close();
-    for (const socket of sockets) socket.destroy();
-  });
-  await once(server, 'listening');
-  return (server.address() as AddressInfo).port;
 }
 
 await test('a memcached that is full of connections says so, and is back when some have gone', async (t) => {
@@ -82,11 +72,11 @@ await test('Redis says nothing', NEEDS_REDIS, async (t) => {
 
 await test('a server that wants TLS closes the connection, or is quoted', async (t) => {
   // OpenSSL says nothing to what does not look like TLS. Others send an alert.
-  const silent = await listen(t, createTlsServer());
+  const silent = await listening(t, createTlsServer());
   const says = /is not available: (it closed the connection|read ECONNRESET)$/;
   await checkRefusal(t, silent, { code: 'ERR_COUNTERS_UNAVAILABLE', says });
   const ALERT = Buffer.from([0x15, 0x03, 0x01, 0x00, 0x02, 0x02, 0x46]);
-  const alerting = await listen(
+  const alerting = await listening(
     t,
     createServer((socket) => socket.once('data', () => socket.end(ALERT))),
   );
@@ -187,7 +177,7 @@ await test(
   async (t) => {
     const memcached = await startMemcached(t);
     // It accepts, and never answers.
-    await listen(t, createServer(), '127.0.0.2', memcached.port);
+    await listening(t, createServer(), '127.0.0.2', memcached.port);
     const addresses = ['127.0.0.2', '127.0.0.1'].map((address) => ({ address, family: 4 }));
     t.intercept(dns.promises, 'lookup', { value: () => Promise.resolve(addresses) });
     const log: string[] = [];

@@ -1,6 +1,6 @@
 import dns from 'node:dns';
 import { once } from 'node:events';
-import { createServer, type AddressInfo, type Socket } from 'node:net';
+import { createServer, type Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { test, type Test } from 'tap';
 import { Client } from '../../src/memcached/client.ts';
@@ -9,6 +9,7 @@ import { readLines, start } from '../../tools/processes.ts';
 import { randomFrom } from '../support/clock.ts';
 import { Network } from '../support/network.ts';
 import { TOUCH } from '../support/packets.ts';
+import { listening } from '../support/web.ts';
 
 // SEED=7 SIMULATIONS=1 repeats the simulation with that seed, SIMULATIONS=100000 searches for longer.
 const { SEED = String(Math.floor(Math.random() * 1e9)), SIMULATIONS = '0' } = process.env;
@@ -324,9 +325,7 @@ async function firstLine(t: Test, host: string, port = 11_211): Promise<string> 
 
 await test('a real server is reached by its name, at one address at a time', async (t) => {
   const server = createServer((socket: Socket) => socket.end('ERROR Too many open connections\r\n'));
-  t.teardown(() => server.close());
-  await once(server.listen(0, '127.0.0.1'), 'listening');
-  const { port } = server.address() as AddressInfo;
+  const port = await listening(t, server);
   const addresses = ['127.0.0.2', '127.0.0.1'].map((address) => ({ address, family: 4 }));
   t.intercept(dns.promises, 'lookup', { value: () => Promise.resolve(addresses) });
   const line = await firstLine(t, 'store.example', port);

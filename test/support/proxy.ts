@@ -1,5 +1,5 @@
-import { once } from 'node:events';
-import { createConnection, createServer, type AddressInfo, type Socket } from 'node:net';
+import { createConnection, createServer, type Socket } from 'node:net';
+import { listening } from './web.ts';
 
 /** A TCP proxy before a Memcached server, which makes faults. */
 export interface Proxy {
@@ -20,7 +20,7 @@ export interface Proxy {
 export async function startProxy(t: { teardown(action: () => unknown): void }, upstream: number): Promise<Proxy> {
   const clients = new Set<Socket>();
   const server = createServer((client) => {
-    clients.add(client.setNoDelay().on('error', () => undefined));
+    clients.add(client.setNoDelay());
     const memcached = createConnection(upstream, '127.0.0.1').setNoDelay();
     memcached.on('error', () => client.destroy()).on('close', () => client.destroy());
     client.on('close', () => {
@@ -35,14 +35,9 @@ export async function startProxy(t: { teardown(action: () => unknown): void }, u
       if (proxy.fault === 'cut') client.end(bytes.subarray(0, bytes.length / 2));
       else client.write(bytes);
     });
-  }).listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  t.teardown(() => {
-    for (const client of clients) client.destroy();
-    server.close();
   });
   const proxy: Proxy = {
-    port: (server.address() as AddressInfo).port,
+    port: await listening(t, server),
     fault: undefined,
     get open() {
       return clients.size;

@@ -1,4 +1,6 @@
 import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import type { AddressInfo, Server, Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { start, stop, until } from '../../tools/processes.ts';
@@ -45,6 +47,26 @@ export async function startWeb(
   );
   const port = Number(announced());
   return { child, port, url: `http://127.0.0.1:${port}/`, log, stop: (signal) => stop(child, signal) };
+}
+
+/** Makes a server listen until the test ends, on a free port unless one is given. Gives the port. */
+export async function listening(
+  t: { teardown(action: () => unknown): void },
+  server: Server,
+  host = '127.0.0.1',
+  port = 0,
+): Promise<number> {
+  const sockets = new Set<Socket>();
+  server.on('connection', (socket: Socket) => {
+    sockets.add(socket.on('error', () => undefined));
+    socket.on('close', () => sockets.delete(socket));
+  });
+  t.teardown(() => {
+    server.close();
+    for (const socket of sockets) socket.destroy();
+  });
+  await once(server.listen(port, host), 'listening');
+  return (server.address() as AddressInfo).port;
 }
 
 /** What a child needs to run, and to be covered, of this process's environment; none of the app's own variables. */

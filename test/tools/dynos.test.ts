@@ -1,9 +1,8 @@
-import { once } from 'node:events';
-import { createServer, type AddressInfo } from 'node:net';
+import { createServer } from 'node:net';
 import { test } from 'tap';
 import { kill, start, stop, until } from '../../tools/processes.ts';
 import { startMemcached } from '../support/memcached.ts';
-import { UNCOVERED } from '../support/web.ts';
+import { listening, UNCOVERED } from '../support/web.ts';
 import { childrenOf, gone, inTerminal, run, startDynos, type Dynos } from '../support/tools.ts';
 
 const TOOL = 'build/tools/dynos.js';
@@ -146,10 +145,7 @@ await test('dynos that each count for themselves are found out', async (t) => {
 });
 
 await test('one line says why the dynos do not start', async (t) => {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  t.teardown(() => server.close());
-  const port = String((server.address() as AddressInfo).port);
+  const port = String(await listening(t, createServer()));
   const cases: [args: string[], env: Record<string, string>, status: number, err: RegExp][] = [
     [[], { PORT: port }, 1, /^PORT \d+ is in use\. Set the variable PORT to another, such as \d+\n$/],
     [[], { PORT: 'http' }, 1, /^PORT is "http"; it must be a port .*\n$/],

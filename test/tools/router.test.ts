@@ -1,10 +1,11 @@
 import { once } from 'node:events';
 import { createServer, request, type IncomingMessage, type RequestListener } from 'node:http';
-import { createConnection, createServer as createPlainServer, type AddressInfo, type Server } from 'node:net';
+import { createConnection, createServer as createPlainServer } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { test } from 'tap';
 import { freePort, until } from '../../tools/processes.ts';
 import { startRouter } from '../../tools/router.ts';
+import { listening } from '../support/web.ts';
 
 interface Test {
   teardown(action: () => unknown): void;
@@ -30,13 +31,6 @@ async function send(
   const sent = request({ hostname, port, method, path, headers: { ...headers }, agent: false }).end(body);
   const [response] = (await once(sent, 'response')) as [IncomingMessage];
   return { status: response.statusCode, headers: response.headers, body: await text(response) };
-}
-
-async function listening(t: Test, server: Server): Promise<number> {
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  t.teardown(() => server.close());
-  return (server.address() as AddressInfo).port;
 }
 
 /** A router before one dyno. */

@@ -1,10 +1,9 @@
-import { once } from 'node:events';
 import { createServer, type RequestListener, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { test } from 'tap';
 import { freePort } from '../../tools/processes.ts';
 import { faults, faultsOverTime, type Answer } from '../../tools/verdict.ts';
 import { run, type Outcome } from '../support/tools.ts';
+import { listening } from '../support/web.ts';
 
 interface Test {
   teardown(action: () => unknown): void;
@@ -15,13 +14,7 @@ function verify(...args: string[]): Promise<Outcome> {
 }
 
 async function serve(t: Test, listener: RequestListener): Promise<string> {
-  const server = createServer(listener).listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  t.teardown(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-  return `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
+  return `http://127.0.0.1:${await listening(t, createServer(listener))}/`;
 }
 
 /** A server that looks like the app. It numbers the requests from 1, and sets a cookie with the first answer. */
