@@ -30,15 +30,14 @@ const COMMANDS = `  web=2 or 2      scales to two dynos
   help            shows this
   Ctrl-C          stops everything`;
 
-/** The memcached that was started here has `exited` until it is restarted, and is `stopped` until it is told to start. */
-type StoreState = 'running' | 'stalled' | 'stopped' | 'exited';
-/** What can be done to it, and in which states. */
-const STORE: Readonly<Record<string, readonly StoreState[]>> = {
-  stop: ['running', 'stalled'],
-  start: ['stopped'],
-  stall: ['running'],
-  resume: ['stalled'],
+/** What the memcached that was started here does, and what it can be told then. After a crash it is `restarting`. */
+const STORE: Readonly<Record<StoreState, readonly string[]>> = {
+  running: ['stall', 'stop'],
+  stalled: ['resume', 'stop'],
+  stopped: ['start'],
+  restarting: [],
 };
+type StoreState = 'running' | 'stalled' | 'stopped' | 'restarting';
 
 const { quantity, memory, https } = readArguments();
 /** The environment variables that all dynos share. */
@@ -51,6 +50,7 @@ const answered: string[] = [];
 let showsEach = false;
 setInterval(showRequests, 1000).unref();
 const router = await startRouterOrExit();
+terminal.print(`Starting ${several(quantity, 'dyno')}...`);
 let formation: Formation | undefined;
 let store: Memcached | undefined;
 let storeState: StoreState = 'running';
@@ -153,7 +153,7 @@ function restartWhenItEnds(memcached: Memcached): void {
 
   async function restart(): Promise<void> {
     if (isStopping() || storeState === 'stopped') return;
-    storeState = 'exited';
+    storeState = 'restarting';
     log('local', 'memcached', `exited (${howEnded(child)}), restarting in 1 s without its counts`);
     await sleep(1000);
     await startAgain(memcached);
@@ -169,7 +169,10 @@ async function startAgain(memcached: Memcached): Promise<void> {
 /** Gives what it has done, for people. */
 async function changeStore(order: string): Promise<string> {
   if (!store) throw new Error(`The counts are in ${place}. Only a memcached that was started here can be changed`);
-  if (!STORE[order]?.includes(storeState)) throw new Error(`The store is ${storeState}`);
+  if (!STORE[storeState].includes(order)) {
+    const possible = STORE[storeState].map((other) => `store ${other}`).join(' or ');
+    throw new Error(`The store is ${storeState}${possible && `; type ${possible}`}`);
+  }
   if (order === 'stop') {
     storeState = 'stopped';
     await store.kill();
@@ -207,7 +210,7 @@ async function obey(formed: Formation, command: string): Promise<string> {
     await formed.restart(second);
     return `Restarted ${second}`;
   }
-  if (first === 'store' && second in STORE) return changeStore(second);
+  if (first === 'store' && /^(?:stop|start|stall|resume)$/.test(second)) return changeStore(second);
   if (command === 'log') {
     showsEach = !showsEach;
     return showsEach ? 'Each request is shown' : 'Requests are counted';

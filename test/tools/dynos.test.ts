@@ -64,10 +64,10 @@ await test('the store can be stopped, started, stalled and resumed, and no numbe
   await dynos.says(/^The store is stalled$/, 'store stall');
   await dynos.says(/router\]: .*web\.\d \(503\) \d+/);
   await dynos.says(/^The store is running$/, 'store resume');
-  await dynos.says(/^The store is running$/, 'store start');
+  await dynos.says(/^The store is running; type store stall or store stop$/, 'store start');
   await dynos.says(/^The store is stopped, and its counts are lost$/, 'store stop');
   t.equal((await fetch(url)).status, 503);
-  await dynos.says(/^The store is stopped$/, 'store stall');
+  await dynos.says(/^The store is stopped; type store start$/, 'store stall');
   await dynos.says(/^The store is running$/, 'store start');
   await until('the counts are back', async () => (await fetch(url)).status === 200);
   const { status, out } = await proof;
