@@ -1,5 +1,6 @@
 import type { ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { plainLog } from '../src/log.ts';
 import type { Log } from './logs.ts';
 import { freePort, howEnded, listens, readLines, start, stop } from './processes.ts';
 import type { Router } from './router.ts';
@@ -80,9 +81,12 @@ class Dyno {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.#child = child;
+    const plain = plainLog({ write: (text: string) => log('app', this.name, text.trimEnd()) });
     readLines(child, (line) => {
       // Its own address would mislead, as visitors come by the router; and that it counts in memory has been asked for.
-      if (!line.includes(`http://127.0.0.1:${port}/`) && !line.includes('COUNTERS=memory')) log('app', this.name, line);
+      if (line.includes(`http://127.0.0.1:${port}/`) || line.includes('COUNTERS=memory')) return;
+      if (line.startsWith('{"level"')) plain.write(line);
+      else log('app', this.name, line);
     });
     child.once('exit', () => this.#ended(howEnded(child)));
     try {
