@@ -88,14 +88,15 @@ function readArguments(): { url: URL; requests: number; seconds: number; concurr
       process.exit(0);
     }
     const [address, ...rest] = positionals;
-    if (address === undefined) throw new Error('Give an address: npm run verify -- http://127.0.0.1:5006/');
+    if (address === undefined) throw new Error('Give an address: npm run verify -- http://127.0.0.1:5006/ for example');
     if (rest.length > 0) throw new Error(`Give one address, not ${positionals.join(' ')}`);
     if (values.for !== undefined && values.requests !== undefined)
       throw new Error('Give --for or --requests, not both');
     return {
       url: readAddress(address),
       requests: readNumber('--requests', values.requests ?? '100', 2, 1_000_000),
-      seconds: values.for === undefined ? 0 : readNumber('--for', values.for.replace(/s$/, ''), 1, 3600),
+      seconds:
+        values.for === undefined ? 0 : readNumber('--for', values.for.replace(/s$/, ''), 1, 3600, 'number of seconds'),
       concurrency: readNumber('--concurrency', values.concurrency, 1, 1000),
     };
   } catch (error) {
@@ -111,9 +112,9 @@ function readAddress(text: string): URL {
   throw new Error(`${JSON.stringify(text)} is not an address that begins with http:// or https://`);
 }
 
-function readNumber(name: string, text: string, least: number, most: number): number {
+function readNumber(name: string, text: string, least: number, most: number, what = 'number'): number {
   if (/^\d{1,7}$/.test(text) && Number(text) >= least && Number(text) <= most) return Number(text);
-  throw new Error(`${name} is ${JSON.stringify(text)}; it must be a number from ${least} to ${most}`);
+  throw new Error(`${name} is ${JSON.stringify(text)}; it must be a ${what} from ${least} to ${most}`);
 }
 
 /** Sends the first request, which all others depend on. */
@@ -141,6 +142,7 @@ async function meet(address: URL): Promise<Visitor> {
 
 /** Sends all other requests, and gives all answers in the order in which they came. */
 async function greetAgain(visitor: Visitor): Promise<Answer[]> {
+  if (seconds > 0) console.error(`Sending requests for ${several(seconds, 'second')}...`);
   const answers: Answer[] = [visitor.first];
   const end = performance.now() + seconds * 1000;
   /** The highest number read so far, by session. */
@@ -158,8 +160,10 @@ async function greetAgain(visitor: Visitor): Promise<Answer[]> {
       asked++;
       const answer = await greetOnce(visitor, known);
       answers.push(answer);
-      const left = Math.ceil((end - performance.now()) / 1000);
-      showProgress(seconds > 0 ? `${answers.length}, ${left} s left` : `${answers.length} of ${requests}`);
+      const left = Math.max(0, Math.ceil((end - performance.now()) / 1000));
+      showProgress(
+        seconds > 0 ? `${several(answers.length, 'answer')}, ${left} s left` : `${answers.length} of ${requests}`,
+      );
       if ('number' in answer) continue;
       failures++;
       if (seconds > 0) await sleep(PAUSE_MS);
