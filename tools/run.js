@@ -35,8 +35,8 @@ const swallowed = flags.filter((flag) => process.env[`npm_config_${flag}`] !== u
 if (swallowed.length > 0) {
   const values = swallowed.map((flag) => `--${flag}=${process.env[`npm_config_${flag}`]}`.replace(/=true$/, ''));
   // A value that npm has cut off is among the other arguments, in an order that nobody knows.
-  const typed =
-    name === 'verify' && values.some((value) => !value.includes('=')) ? '...' : [...values, ...args].join(' ');
+  const isCut = name === 'verify' && values.some((value) => !value.includes('='));
+  const typed = isCut ? 'URL and the rest' : [...values, ...args].join(' ');
   fail(`npm keeps ${values.join(' ')} for itself. Type: npm run ${name} -- ${typed}`);
 }
 if (!existsSync('node_modules/fastify')) fail('Run npm ci first');
