@@ -29,60 +29,40 @@ const NAMED = 5;
  * Judges what one new visitor saw. Requests under way at the same time may be counted in any order, so the count has
  * fallen back only if a number is lower than one that the visitor had read before the request.
  *
- * @returns what is wrong, one sentence each; empty if each number came exactly once
+ * @param seconds for how long requests were sent, while dynos and store came and went. What is answered 503 then may be
+ *   counted or not; a store that restarts has forgotten the session, and the next one starts at 1. 0 if neither may be.
+ * @returns what is wrong, one sentence each; empty if each number came exactly once, or over time at most once
  */
-export function faults(answers: readonly Answer[]): string[] {
+export function faults(answers: readonly Answer[], seconds = 0): string[] {
   const greetings = greetingsOf(answers);
-  const failures = failuresOf(answers);
-  return [
-    failures.length > 0 ? failed(failures, answers.length) : '',
-    fallenBack(answers, greetings),
-    repeated(greetings),
-    missing(greetings, failures.length),
-  ].filter((fault) => fault !== '');
-}
-
-/**
- * Judges what a visitor saw while dynos and store came and went. What is answered 503 may be counted or not; a store that
- * restarts has forgotten the session, and the next one starts at 1.
- *
- * @returns what is wrong, one sentence each; empty if no number came twice, and none was lower than one before
- */
-export function faultsOverTime(answers: readonly Answer[]): string[] {
-  const greetings = greetingsOf(answers);
-  const failures = failuresOf(answers).filter(({ status }) => status !== 503);
-  const forgotten = greetings.filter(({ replaced }) => replaced).length;
+  const failures = failuresOf(answers).filter(({ status }) => seconds === 0 || status !== 503);
+  const forgotten = seconds > 0 ? greetings.filter(({ replaced }) => replaced) : [];
   return [
     failures.length > 0 ? failed(failures, answers.length) : '',
     fallenBack(
       answers,
-      greetings.filter(({ replaced }) => !replaced),
+      greetings.filter(({ replaced }) => seconds === 0 || !replaced),
     ),
     repeated(greetings),
-    forgotten > greetings.length / RARE
-      ? `another cookie was set ${forgotten} times: the dynos do not share a store`
+    seconds === 0 ? missing(greetings, failures.length) : '',
+    forgotten.length > greetings.length / RARE
+      ? `another cookie was set ${forgotten.length} times: the dynos do not share a store`
       : '',
-  ].filter((fault) => fault !== '');
+  ].filter(Boolean);
 }
 
-export function proofOverTime(answers: readonly Answer[], seconds: number): string {
+/** What is so where nothing is wrong. */
+export function proof(answers: readonly Answer[], seconds: number): string {
   const greetings = greetingsOf(answers);
-  const refused = failuresOf(answers);
-  const dynos = new Set(greetings.map(({ dyno }) => dyno)).size;
+  const over = `over ${several(new Set(greetings.map(({ dyno }) => dyno)).size, 'dyno')}`;
+  if (seconds === 0) return `each number from 1 to ${greetings.length} came exactly once, ${over}`;
+  const failures = failuresOf(answers);
   const forgotten = greetings.filter(({ replaced }) => replaced).length;
   return [
-    `of ${greetings.length} numbers none came twice, and none was lower than one before, over ${several(dynos, 'dyno')}` +
-      ` in ${seconds} s`,
-    refused.length > 0 ? failed(refused, answers.length) : 'no request failed',
-    forgotten > 0 ? `the store forgot the session, and ${several(forgotten, 'new one')} started at 1` : '',
-  ]
-    .filter(Boolean)
-    .join('; ');
-}
-
-export function proof(greetings: readonly Greeting[]): string {
-  const dynos = new Set(greetings.map(({ dyno }) => dyno)).size;
-  return `each number from 1 to ${greetings.length} came exactly once, over ${several(dynos, 'dyno')}`;
+    `of ${greetings.length} numbers none came twice, and none was lower than one before, ${over} in ${seconds} s`,
+    failures.length > 0 ? failed(failures, answers.length) : 'no request failed',
+    ...(forgotten > 0 ? [`the store forgot the session, and ${several(forgotten, 'new one')} started at 1`] : []),
+  ].join('; ');
 }
 
 export function greetingsOf(answers: readonly Answer[]): Greeting[] {
@@ -141,6 +121,11 @@ function missing(greetings: readonly Greeting[], failures: number): string {
   if (count === 0) return '';
   const line = `${count} of the numbers 1 to ${highest} ${count === 1 ? 'is' : 'are'} missing: ${shortened(gaps)}`;
   return count <= failures ? `${line} (a request that failed may have been counted)` : line;
+}
+
+/** Sorts what belongs to dynos: web.2 before web.10. */
+export function byName<Value>(values: Iterable<[dyno: string, Value]>): [dyno: string, Value][] {
+  return [...values].sort(([a], [b]) => a.localeCompare(b, 'en', { numeric: true }));
 }
 
 /** How often each value occurs. */

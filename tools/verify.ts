@@ -1,16 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import {
-  faults,
-  faultsOverTime,
-  greetingsOf,
-  proof,
-  proofOverTime,
-  several,
-  tally,
-  type Answer,
-  type Greeting,
-} from './verdict.ts';
+import { byName, faults, greetingsOf, proof, several, tally, type Answer, type Greeting } from './verdict.ts';
 
 /** How long an answer may take, in milliseconds. */
 const ANSWER_TIMEOUT = 10_000;
@@ -54,23 +44,9 @@ interface Visitor {
   readonly first: Greeting;
 }
 
-/** Why it could not run. */
-class CouldNotRun extends Error {}
-
 const { url, requests, seconds, concurrency } = readArguments();
-process.exitCode = await verify();
-
-async function verify(): Promise<number> {
-  try {
-    const visitor = await meet(url);
-    const answers = await greetAgain(visitor);
-    return report(visitor, answers);
-  } catch (error) {
-    if (!(error instanceof CouldNotRun)) throw error;
-    console.error(`Could not run: ${error.message}.`);
-    return 2;
-  }
-}
+const visitor = await meet(url);
+process.exitCode = report(await greetAgain());
 
 function readArguments(): { url: URL; requests: number; seconds: number; concurrency: number } {
   try {
@@ -135,13 +111,18 @@ async function meet(address: URL): Promise<Visitor> {
       return { url: address, cookie, first };
     }
   } catch (error) {
-    throw new CouldNotRun(`${address.href}: ${reason(error)}${aboutProxy(address)}`);
+    couldNotRun(`${address.href}: ${reason(error)}${aboutProxy(address)}`);
   }
-  throw new CouldNotRun(`${address.href} redirects more than ${REDIRECTS} times`);
+  return couldNotRun(`${address.href} redirects more than ${REDIRECTS} times`);
+}
+
+function couldNotRun(why: string): never {
+  console.error(`Could not run: ${why}.`);
+  process.exit(2);
 }
 
 /** Sends all other requests, and gives all answers in the order in which they came. */
-async function greetAgain(visitor: Visitor): Promise<Answer[]> {
+async function greetAgain(): Promise<Answer[]> {
   if (seconds > 0) console.error(`Sending requests for ${several(seconds, 'second')}...`);
   const answers: Answer[] = [visitor.first];
   const end = performance.now() + seconds * 1000;
@@ -158,7 +139,7 @@ async function greetAgain(visitor: Visitor): Promise<Answer[]> {
   async function greet(): Promise<void> {
     while (goesOn()) {
       asked++;
-      const answer = await greetOnce(visitor, known);
+      const answer = await greetOnce(known);
       answers.push(answer);
       const left = Math.max(0, Math.ceil((end - performance.now()) / 1000));
       showProgress(
@@ -175,7 +156,7 @@ async function greetAgain(visitor: Visitor): Promise<Answer[]> {
   return answers;
 }
 
-async function greetOnce(visitor: Visitor, numbers: Map<string | undefined, number>): Promise<Answer> {
+async function greetOnce(numbers: Map<string | undefined, number>): Promise<Answer> {
   const start = performance.now();
   const { url, cookie = '' } = visitor;
   const known = numbers.get(cookie) ?? 0;
@@ -247,23 +228,21 @@ function showProgress(text: string): void {
 }
 
 /** Prints which dynos answered, how fast, and the verdict. Gives the exit status. */
-function report({ cookie }: Visitor, answers: readonly Answer[]): number {
+function report(answers: readonly Answer[]): number {
   const greetings = greetingsOf(answers);
   for (const line of bars(greetings)) console.log(line);
   const times = greetings.map(({ took }) => took).sort((a, b) => a - b);
   console.log(`Median ${percentile(times, 50)} ms, 99th percentile ${percentile(times, 99)} ms`);
 
-  const over = seconds > 0;
-  const found =
-    cookie === undefined ? ['the greeting set no session cookie'] : over ? faultsOverTime(answers) : faults(answers);
+  const { cookie } = visitor;
+  const found = cookie === undefined ? ['the greeting set no session cookie'] : faults(answers, seconds);
   if (found.length === 0) {
-    console.log(`Proved: ${over ? proofOverTime(answers, seconds) : proof(greetings)}.`);
+    console.log(`Proved: ${proof(answers, seconds)}.`);
     return 0;
   }
   console.log(`Failed: ${found.join('.\nAlso: ')}.`);
-  if (!over && cookie !== undefined && answers.length < requests) {
+  if (seconds === 0 && cookie !== undefined && answers.length < requests)
     console.log(`Gave up after ${several(answers.length, 'request')} of ${requests}.`);
-  }
   return 1;
 }
 
@@ -272,8 +251,7 @@ function bars(greetings: readonly Greeting[]): string[] {
   const counts = tally(greetings.map(({ dyno }) => dyno));
   const most = Math.max(...counts.values());
   const width = Math.max(...[...counts.keys()].map((dyno) => dyno.length));
-  const byName = [...counts].sort(([a], [b]) => a.localeCompare(b, 'en', { numeric: true }));
-  return byName.map(([dyno, count]) => {
+  return byName(counts).map(([dyno, count]) => {
     const bar = '█'.repeat(Math.max(1, Math.round((count / most) * BAR))).padEnd(BAR);
     return `${dyno.padEnd(width)} ${bar} ${count} (${Math.round((count / greetings.length) * 100)}%)`;
   });
