@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { providerIn, readConfig, type Config } from '../src/config.ts';
 import { Formation } from './formation.ts';
@@ -7,7 +6,7 @@ import { startMemcached, type Memcached } from './memcached.ts';
 import { howEnded, onSignal } from './processes.ts';
 import { startRouter, type Router } from './router.ts';
 import { Terminal } from './terminal.ts';
-import { several, tally } from './verdict.ts';
+import { byName, several, tally } from './verdict.ts';
 
 const MOST = 20;
 const USAGE = `Usage: npm run dynos -- [N] [--memory] [--https]
@@ -41,7 +40,11 @@ type StoreState = 'running' | 'stalled' | 'stopped' | 'restarting';
 
 const { quantity, memory, https } = readArguments();
 /** The environment variables that all dynos share. */
-const settings = { ...process.env, PORT: process.env.PORT || '5006', ...(memory && { COUNTERS: 'memory' }) };
+const settings: NodeJS.ProcessEnv = {
+  ...process.env,
+  PORT: process.env.PORT || '5006',
+  ...(memory && { COUNTERS: 'memory' }),
+};
 const { port } = readConfigOrExit();
 const terminal = new Terminal();
 const log = logTo((line) => terminal.print(line), process.stdout.isTTY ? process.stdout.getColorDepth() : 1);
@@ -51,7 +54,7 @@ let showsEach = false;
 setInterval(showRequests, 1000).unref();
 const router = await startRouterOrExit();
 terminal.print(`Starting ${several(quantity, 'dyno')}...`);
-let formation: Formation | undefined;
+const formation = new Formation({ router, log, env: settings });
 let store: Memcached | undefined;
 let storeState: StoreState = 'running';
 let stopped: Promise<never> | undefined;
@@ -59,27 +62,22 @@ onSignal(() => void stop(0));
 // The reader of the output has gone.
 process.stdout.on('error', () => void stop(0));
 
-const { place, env } = await findCounters();
-if (!isStopping()) await open(new Formation({ router, log, env: { ...settings, ...env } }));
+const place = await findCounters();
+if (!isStopping()) await open();
 
-async function open(formed: Formation): Promise<void> {
-  formation = formed;
+async function open(): Promise<void> {
   try {
-    await formed.scale(quantity);
+    await formation.scale(quantity);
   } catch (error) {
     return fail(error);
   }
   terminal.print(`${several(quantity, 'dyno')} up, with the counts in ${place}`);
   const address = `Open http://127.0.0.1:${router.port}/`;
   let done = Promise.resolve();
-  const canType = terminal.ask(
-    `${address} or type help: `,
-    (line) => {
-      done = done.then(() => carryOut(formed, line));
-    },
-    () => void stop(0),
-  );
-  if (!canType) terminal.print(address);
+  const hear = (line: string): void => {
+    done = done.then(() => carryOut(line));
+  };
+  if (!terminal.ask(`${address} or type help: `, hear, () => void stop(0))) terminal.print(address);
 }
 
 function readArguments(): { quantity: number; memory: boolean; https: boolean } {
@@ -98,9 +96,13 @@ function readArguments(): { quantity: number; memory: boolean; https: boolean } 
   } catch (error) {
     // parseArgs adds advice on positional arguments.
     const complaint = (error as Error).message.replace(/\. To specify .*/s, '');
-    console.error(`${complaint}. See npm run dynos -- --help`);
-    process.exit(2);
+    return exit(`${complaint}. See npm run dynos -- --help`, 2);
   }
+}
+
+function exit(complaint: string, status = 1): never {
+  console.error(complaint);
+  process.exit(status);
 }
 
 /** Reads `web=7` or `7`. Fails with a sentence for people. */
@@ -117,8 +119,7 @@ function readConfigOrExit(): Config {
   try {
     return readConfig(settings);
   } catch (error) {
-    console.error((error as Error).message);
-    process.exit(1);
+    return exit((error as Error).message);
   }
 }
 
@@ -128,20 +129,20 @@ async function startRouterOrExit(): Promise<Router> {
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     const complaint = code === 'EADDRINUSE' ? 'is in use' : `cannot be used (${message})`;
-    console.error(`PORT ${port} ${complaint}. Set the variable PORT to another, such as ${port + 1}`);
-    process.exit(1);
+    return exit(`PORT ${port} ${complaint}. Set the variable PORT to another, such as ${port + 1}`);
   }
 }
 
-/** Where the counts live, for people, and what the dynos' environment says about it. */
-async function findCounters(): Promise<{ place: string; env: NodeJS.ProcessEnv }> {
-  if (settings.COUNTERS) return { place: "each dyno's own memory", env: {} };
+/** Gives where the counts live, for people. Without a place in the settings, starts a memcached. */
+async function findCounters(): Promise<string> {
+  if (settings.COUNTERS) return "each dyno's own memory";
   const provider = providerIn(settings);
-  if (provider) return { place: `the Memcached that ${provider}_SERVERS names`, env: {} };
+  if (provider) return `the Memcached that ${provider}_SERVERS names`;
   try {
     store = await startMemcached();
     restartWhenItEnds(store);
-    return { place: `memcached at ${store.address}`, env: { MEMCACHE_SERVERS: store.address } };
+    settings.MEMCACHE_SERVERS = store.address;
+    return `memcached at ${store.address}`;
   } catch (error) {
     return fail(error, 'npm run dynos -- --memory works without it, to show the difference');
   }
@@ -149,15 +150,12 @@ async function findCounters(): Promise<{ place: string; env: NodeJS.ProcessEnv }
 
 function restartWhenItEnds(memcached: Memcached): void {
   const { child } = memcached;
-  child.once('exit', () => void restart().catch(fail));
-
-  async function restart(): Promise<void> {
+  child.once('exit', () => {
     if (isStopping() || storeState === 'stopped') return;
     storeState = 'restarting';
     log('local', 'memcached', `exited (${howEnded(child)}), restarting in 1 s without its counts`);
-    await sleep(1000);
-    await startAgain(memcached);
-  }
+    setTimeout(() => void startAgain(memcached).catch(fail), 1000);
+  });
 }
 
 async function startAgain(memcached: Memcached): Promise<void> {
@@ -178,36 +176,28 @@ async function changeStore(order: string): Promise<string> {
     await store.kill();
     return 'The store is stopped, and its counts are lost';
   }
-  if (order === 'stall') {
-    await store.stall();
-    storeState = 'stalled';
-    return 'The store is stalled';
-  }
-  if (order === 'start') await startAgain(store);
-  else store.resume();
-  storeState = 'running';
-  return 'The store is running';
+  if (order === 'stall') await store.stall();
+  else if (order === 'resume') store.resume();
+  else await startAgain(store);
+  storeState = order === 'stall' ? 'stalled' : 'running';
+  return `The store is ${storeState}`;
 }
 
-async function carryOut(formed: Formation, command: string): Promise<void> {
+async function carryOut(command: string): Promise<void> {
   if (isStopping() || command === '') return;
-  try {
-    terminal.print(await obey(formed, command));
-  } catch (error) {
-    terminal.print((error as Error).message);
-  }
+  terminal.print(await obey(command).catch((error: unknown) => (error as Error).message));
 }
 
 /** Carries out a command, and gives what to say then. */
-async function obey(formed: Formation, command: string): Promise<string> {
+async function obey(command: string): Promise<string> {
   const [first = '', second = ''] = command.split(/\s+/);
   if (/^(web=)?\d+$/.test(command)) {
     const wanted = readQuantity(command);
-    await formed.scale(wanted);
+    await formation.scale(wanted);
     return `Scaled to ${several(wanted, 'dyno')}`;
   }
   if (first === 'restart' && second) {
-    await formed.restart(second);
+    await formation.restart(second);
     return `Restarted ${second}`;
   }
   if (first === 'store' && /^(?:stop|start|stall|resume)$/.test(second)) return changeStore(second);
@@ -225,7 +215,7 @@ function hearRequest(line: string, dyno: string | undefined, status: number): vo
 
 /** All requests since the last time in one line: `web.1 9, web.2 11`. */
 function showRequests(): void {
-  const counts = [...tally(answered.splice(0))].sort(([a], [b]) => a.localeCompare(b, 'en', { numeric: true }));
+  const counts = byName(tally(answered.splice(0)));
   if (counts.length > 0) log('local', 'router', counts.map(([who, requests]) => `${who} ${requests}`).join(', '));
 }
 
@@ -244,7 +234,7 @@ function stop(status: number): Promise<never> {
   stopped ??= (async () => {
     terminal.close();
     await router.close();
-    await formation?.scale(0);
+    await formation.scale(0);
     process.exit(status);
   })();
   return stopped;
