@@ -20,28 +20,7 @@ export interface MemcachedOptions {
 }
 
 /** A memcached on 127.0.0.1. */
-export interface Memcached {
-  readonly port: number;
-  /** For `MEMCACHE_SERVERS`. */
-  readonly address: string;
-  /** Its process; after `restart`, another one. */
-  readonly child: ChildProcess;
-  /** Makes it answer nothing until `resume`. */
-  readonly stall: () => Promise<void>;
-  readonly resume: () => void;
-  /** Ends it at once. `restart` may follow. */
-  readonly kill: () => Promise<void>;
-  /** Starts it again after it ended, empty, on the same port. */
-  readonly restart: () => Promise<void>;
-  /** Ends it for good. */
-  stop(): Promise<void>;
-  /** Changes the password of its login. The next login needs the new one. */
-  setPassword(password: string): void;
-  /** Sends a line of the text protocol, which memcached with a login does not speak, and gives the answer. */
-  ask(command: string): Promise<string>;
-  /** The answer to `stats`, of a topic if given. */
-  stats(topic?: string): Promise<Map<string, string>>;
-}
+export type Memcached = Awaited<ReturnType<typeof startMemcached>>;
 
 /** Where Debian keeps saslpasswd2. */
 const SASL_ENV = { ...process.env, PATH: [process.env.PATH, '/usr/sbin'].join(delimiter) };
@@ -54,29 +33,30 @@ export function whyNoLogin(): string {
 }
 
 /** Starts memcached. Fails with a sentence for people if it is not installed or does not start. */
-export async function startMemcached({ login, args = [], port }: MemcachedOptions = {}): Promise<Memcached> {
-  const chosenPort = port ?? (await freePort());
+export async function startMemcached({ login, args = [], port: wanted }: MemcachedOptions = {}) {
+  const port = wanted ?? (await freePort());
   const database = login && createDatabase(login);
   let child = await run();
 
   async function run(): Promise<ChildProcess> {
     const started = start(
       'memcached',
-      ['-u', 'nobody', '-l', '127.0.0.1', '-p', String(chosenPort), '-U', '0', ...(database ? ['-S'] : []), ...args],
+      ['-u', 'nobody', '-l', '127.0.0.1', '-p', String(port), '-U', '0', ...(database ? ['-S'] : []), ...args],
       { stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, ...database?.env } },
     );
     let complaint = '';
     started.stderr?.setEncoding('utf8').on('data', (text: string) => (complaint ||= text));
     try {
-      await listens(started, chosenPort);
+      await listens(started, port);
     } catch (error) {
       throw new Error(explain(error as NodeJS.ErrnoException, complaint), { cause: error });
     }
     return started;
   }
 
+  /** Sends a line of the text protocol, which memcached with a login does not speak, and gives the answer. */
   async function ask(command: string): Promise<string> {
-    const socket = createConnection(chosenPort, '127.0.0.1').setEncoding('latin1');
+    const socket = createConnection(port, '127.0.0.1').setEncoding('latin1');
     socket.write(`${command}\r\n`);
     let answer = '';
     for await (const chunk of socket) {
@@ -87,32 +67,37 @@ export async function startMemcached({ login, args = [], port }: MemcachedOption
   }
 
   return {
-    port: chosenPort,
-    address: `127.0.0.1:${chosenPort}`,
+    port,
+    /** For `MEMCACHE_SERVERS`. */
+    address: `127.0.0.1:${port}`,
+    /** Its process; after `restart`, another one. */
     get child() {
       return child;
     },
-    async stall() {
+    /** Makes it answer nothing until `resume`. */
+    stall: async () => {
       child.kill('SIGSTOP');
       await until('memcached stalls', () => isStopped(child));
     },
     resume: () => child.kill('SIGCONT'),
-    async kill() {
-      await stop(child, 'SIGKILL');
-    },
-    async restart() {
+    /** Ends it at once. `restart` may follow. */
+    kill: () => stop(child, 'SIGKILL'),
+    /** Starts it again after it ended, empty, on the same port. */
+    restart: async () => {
       child = await run();
     },
-    async stop() {
-      // SIGTERM would wait for `resume` if it is stalled.
+    /** Ends it for good. SIGTERM would wait for `resume` if it is stalled. */
+    stop: async () => {
       await stop(child, 'SIGKILL');
       database?.remove();
     },
-    setPassword(password) {
+    /** Changes the password of its login. The next login needs the new one. */
+    setPassword: (password: string) => {
       if (login) database?.set({ ...login, password });
     },
     ask,
-    async stats(topic = '') {
+    /** The answer to `stats`, of a topic if given. */
+    stats: async (topic = '') => {
       const answer = await ask(`stats ${topic}`);
       return new Map([...answer.matchAll(/^STAT (\S+) (.*)\r$/gm)].map(([, name = '', value = '']) => [name, value]));
     },
@@ -131,15 +116,8 @@ function isStopped({ pid }: ChildProcess): boolean {
   return readdirSync(threads).every((id) => readFileSync(`${threads}/${id}/stat`, 'utf8').includes(') T '));
 }
 
-interface Database {
-  /** What makes memcached use it. */
-  readonly env: { readonly SASL_CONF_PATH: string };
-  set(login: Login): void;
-  remove(): void;
-}
-
 /** Creates a SASL database with one login. It is removed when this process ends, at the latest. */
-function createDatabase(login: Login): Database {
+function createDatabase(login: Login) {
   const folder = mkdtempSync(join(tmpdir(), 'hello-n-sasl-'));
   const file = join(folder, 'db');
   writeFileSync(join(folder, 'memcached.conf'), `mech_list: plain\nsasldb_path: ${file}\n`);
@@ -157,12 +135,10 @@ function createDatabase(login: Login): Database {
   }
 
   set(login);
-  return {
-    env: { SASL_CONF_PATH: folder },
-    set,
-    remove() {
-      process.off('exit', remove);
-      remove();
-    },
+  const release = (): void => {
+    process.off('exit', remove);
+    remove();
   };
+  /** `env` makes memcached use it. */
+  return { env: { SASL_CONF_PATH: folder }, set, remove: release };
 }
