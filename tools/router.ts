@@ -1,13 +1,6 @@
 import { once } from 'node:events';
-import {
-  Agent,
-  createServer,
-  request as httpRequest,
-  type IncomingHttpHeaders,
-  type IncomingMessage,
-  type RequestOptions,
-  type ServerResponse,
-} from 'node:http';
+import { Agent, createServer, request as httpRequest } from 'node:http';
+import type { IncomingHttpHeaders, IncomingMessage, RequestOptions, ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import { buffer } from 'node:stream/consumers';
 import { pipeline } from 'node:stream/promises';
@@ -26,7 +19,6 @@ export interface Router {
 export interface RouterOptions {
   /** 0, the default, takes any free port. */
   port?: number;
-  host?: string;
   /** Tells the dynos that visitors come over https. By default the router tells them nothing, which means http. */
   https?: boolean;
   /** Is called with a line for each request, the dyno that answered (undefined: none), and the status. */
@@ -42,23 +34,16 @@ const CLOSE_TIMEOUT = 5000;
 const NOT_PASSED_ON = /^(x-forwarded-.*|connection|keep-alive|upgrade|expect|transfer-encoding)$/;
 
 /** Starts a router without dynos: it answers 503 until it has one. Fails if it cannot listen to the port. */
-export async function startRouter({
-  port = 0,
-  host = '127.0.0.1',
-  https = false,
-  log = () => undefined,
-}: RouterOptions = {}): Promise<Router> {
+export async function startRouter({ port = 0, https = false, log }: RouterOptions = {}): Promise<Router> {
   const dynos = new Map<string, number>();
   const agent = new Agent({ keepAlive: true, timeout: IDLE_TIMEOUT });
-  const server = createServer({ keepAliveTimeout: IDLE_TIMEOUT }, (request, response) => {
-    void route(request, response);
-  });
+  const server = createServer({ keepAliveTimeout: IDLE_TIMEOUT }, (...exchange) => void route(...exchange));
   const sockets = new Set<Socket>();
   server.on('connection', (socket) => {
     sockets.add(socket);
     socket.on('close', () => sockets.delete(socket));
   });
-  server.listen(port, host);
+  server.listen(port, '127.0.0.1');
   await once(server, 'listening');
   return {
     port: (server.address() as AddressInfo).port,
@@ -89,13 +74,9 @@ export async function startRouter({
     const { signal } = visitorLeft;
     const options = { host: '127.0.0.1', agent, timeout: ANSWER_TIMEOUT, signal, method, path, headers };
     const dyno = await askAny([...dynos], options, body, response);
-    const service = Math.round(performance.now() - start);
-    log(
-      `at=${dyno ? 'info' : 'error'} method=${method} path=${JSON.stringify(path)} ` +
-        `dyno=${dyno ?? ''} service=${service}ms status=${response.statusCode}`,
-      dyno,
-      response.statusCode,
-    );
+    const service = `service=${Math.round(performance.now() - start)}ms status=${response.statusCode}`;
+    const target = `method=${method} path=${JSON.stringify(path)}`;
+    log?.(`at=${dyno ? 'info' : 'error'} ${target} dyno=${dyno ?? ''} ${service}`, dyno, response.statusCode);
   }
 }
 
