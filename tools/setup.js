@@ -34,13 +34,11 @@ const INSTALL = {
 export function setUp(parts) {
   if (parts.some((part) => !(part in PARTS))) return end(2, 'Usage: npm run setup [-- browser] [bench]');
   // Homebrew's memcached knows no logins, so nothing needs them there.
-  const needed = ['test', ...parts].flatMap((part) => PARTS[part]);
-  const missing = needed.filter(
-    (program) => !isInstalled(program) && !(program === 'saslpasswd2' && manager() === 'brew'),
-  );
+  const isNeeded = (program) => !isInstalled(program) && (program !== 'saslpasswd2' || manager() !== 'brew');
+  const missing = ['test', ...parts].flatMap((part) => PARTS[part]).filter(isNeeded);
   if (missing.length === 0) return end(0, 'Everything is installed.');
   const command = installation(missing);
-  if (!command || !(process.getuid?.() === 0 || manager() === 'brew')) return end(1, advice(missing));
+  if (!command || needsSudo()) return end(1, advice(missing));
   console.log(command);
   const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
   const steps = manager() === 'apt-get' ? ['apt-get update -q', command] : [command];
@@ -64,7 +62,11 @@ export function advice(programs) {
     return `${list}: not on Windows, but in WSL: https://learn.microsoft.com/windows/wsl/install`;
   const command = installation(programs);
   if (!command) return `Install these by your package manager first: ${list}`;
-  return `Not installed: ${list}. Run: ${process.getuid?.() === 0 || manager() === 'brew' ? '' : 'sudo '}${command}`;
+  return `Not installed: ${list}. Run: ${needsSudo() ? 'sudo ' : ''}${command}`;
+}
+
+function needsSudo() {
+  return process.getuid?.() !== 0 && manager() !== 'brew';
 }
 
 /** The command that installs these programs, if the package manager of this machine is a known one. */
