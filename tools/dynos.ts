@@ -190,17 +190,18 @@ async function carryOut(command: string): Promise<void> {
 
 /** Carries out a command, and gives what to say then. */
 async function obey(command: string): Promise<string> {
-  const [first = '', second = ''] = command.split(/\s+/);
+  const [, dyno] = /^restart\s+(\S+)$/.exec(command) ?? [];
+  const [, order] = /^store\s+(stop|start|stall|resume)$/.exec(command) ?? [];
   if (/^(web=)?\d+$/.test(command)) {
     const wanted = readQuantity(command);
     await formation.scale(wanted);
     return `Scaled to ${several(wanted, 'dyno')}`;
   }
-  if (first === 'restart' && second) {
-    await formation.restart(second);
-    return `Restarted ${second}`;
+  if (dyno !== undefined) {
+    await formation.restart(dyno);
+    return `Restarted ${dyno}`;
   }
-  if (first === 'store' && /^(?:stop|start|stall|resume)$/.test(second)) return changeStore(second);
+  if (order !== undefined) return changeStore(order);
   if (command === 'log') {
     showsEach = !showsEach;
     return showsEach ? 'Each request is shown' : 'Requests are counted';

@@ -49,6 +49,7 @@ await test('five dynos run, and typing scales and restarts them without losing a
   await dynos.says(/^No dyno is named web\.9; running: web\.1, web\.2, web\.3$/, 'restart web.9');
   await dynos.says(/^At least one dyno has to run: web=1$/, '0');
   await dynos.says(/^Unknown command: more!; type help$/, 'more!');
+  await dynos.says(/^Unknown command: store stall now; type help$/, 'store stall now');
 
   const all = [...started.keys(), ...childrenOf(pid).keys()];
   dynos.type('\x03');
@@ -73,6 +74,9 @@ await test('the store can be stopped, started, stalled and resumed, and no numbe
   const { status, out } = await proof;
   t.equal(status, 0, out);
   t.match(out, /none came twice.* 503 /);
+  const logged = dynos.lines.filter((line) => line.includes('app['));
+  t.ok(logged.length > 0);
+  for (const line of logged) t.match(line, /app\[web\.\d\]: Memcached at \S+ is (not available: .*|available again)$/);
   dynos.type('\x04');
   await until('Ctrl-D ends it', () => dynos.child.exitCode === 0);
 });
