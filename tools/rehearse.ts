@@ -133,7 +133,8 @@ async function liveLocally({ folder, env }: App, heroku: string, store: Variable
   const local = startIn(folder, `exec heroku local -p ${port}`, all);
   await greet(local, port, 1, {});
   await stop(local, 'SIGINT');
-  if (await answers(port)) throw new Error('something answers after Ctrl-C');
+  // Heroku's program ends before the app does.
+  await until('nothing answers after Ctrl-C', async () => !(await answers(port)));
   console.log(`heroku local: Hello #1, and Ctrl-C leaves nothing behind (${version})`);
 }
 
