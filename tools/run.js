@@ -2,7 +2,7 @@
 // has changed. In JavaScript and without packages, as it has to run when there is nothing else yet.
 import { spawn } from 'node:child_process';
 import { existsSync, readdirSync, rmSync, statSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { advice, isInstalled, setUp } from './setup.js';
 
 /** What to compile: the project, and where its sources and its output are. The tools take along some files of the app. */
@@ -19,7 +19,8 @@ const TARGETS = {
   dynos: { parts: [APP, TOOLS], file: 'build/tools/dynos.js', flags: ['memory', 'https'] },
   verify: { parts: [TOOLS], file: 'build/tools/verify.js', flags: ['requests', 'concurrency', 'for'] },
   rehearse: { parts: [TOOLS], needs: ['memcached'], file: 'build/tools/rehearse.js' },
-  bench: { parts: [APP], needs: ['memcached'], flags: ['quick'] },
+  bench: { parts: [APP], needs: ['memcached'], flags: ['quick'], own: 'bench/bench.ts' },
+  mutants: { needs: ['memcached'], needsCompiler: true, own: 'mutants/mutants.js' },
   test: { parts: [APP, TOOLS], needs: ['memcached'], needsCompiler: true },
   lint: { file: 'tools/lint.js', needsCompiler: true },
   dev: { needsCompiler: true },
@@ -28,7 +29,7 @@ const TARGETS = {
 process.chdir(join(import.meta.dirname, '..'));
 const [name = '', ...args] = process.argv.slice(2);
 if (name === 'setup') process.exit(setUp(args));
-const { parts = [], needs = [], file, flags = [], needsCompiler = false } = TARGETS[name];
+const { parts = [], needs = [], file, flags = [], needsCompiler = false, own } = TARGETS[name];
 const stale = parts.filter(({ folders }) => !folders.every(isCurrent));
 
 const swallowed = flags.filter((flag) => process.env[`npm_config_${flag}`] !== undefined);
@@ -50,7 +51,7 @@ if (stale.length > 0) {
   console.error('Compiling...');
   await Promise.all(stale.map(compile));
 }
-if (name === 'bench') await bench();
+if (own) await runWithOwnPackages(own);
 if (file) {
   process.argv.splice(1, 2, file);
   endWithParent();
@@ -110,15 +111,16 @@ function changed(path) {
   return statSync(path).mtimeMs;
 }
 
-/** On the Node.js of the benchmark's own packages, if they bring one. */
-async function bench() {
-  const [installed, wanted] = ['bench/node_modules/.package-lock.json', 'bench/package-lock.json'];
+/** Runs a file whose folder has packages of its own, on the Node.js that they bring, if they do. */
+async function runWithOwnPackages(script) {
+  const folder = dirname(script);
+  const [installed, wanted] = [`${folder}/node_modules/.package-lock.json`, `${folder}/package-lock.json`];
   if (!existsSync(installed) || changed(installed) < changed(wanted)) {
-    console.error('Installing the packages of the benchmark...');
-    await run('npm', ['--prefix', 'bench', 'ci', '--ignore-scripts', '--loglevel=error']);
+    console.error(`Installing the packages of ${folder}/...`);
+    await run('npm', ['--prefix', folder, 'ci', '--ignore-scripts', '--loglevel=error']);
   }
-  const node = 'bench/node_modules/.bin/node';
-  await run(existsSync(node) ? node : process.execPath, ['bench/bench.ts', ...args]);
+  const node = `${folder}/node_modules/.bin/node`;
+  await run(existsSync(node) ? node : process.execPath, [script, ...args]);
 }
 
 /** Runs a program to its end. If it fails, this process exits with the same status. */
