@@ -114,13 +114,16 @@ await test('hundreds of faults leave nothing behind', async (t) => {
   await session.start();
   const resources = (): number => process.getActiveResourcesInfo().length;
   let before = { resources: 0, heap: 0 };
+  // An assertion for each fault would take memory.
+  const outcomes = new Set<unknown>();
   for (let fault = 0; fault < 250; fault += 1) {
     if (fault === 50) before = { resources: resources(), heap: heap() };
     proxy.fault = fault % 2 ? 'cut' : 'finish';
-    t.equal(await session.greet(), 'ERR_COUNTERS_UNAVAILABLE');
+    outcomes.add(await session.greet());
     proxy.fault = undefined;
     await until('it counts again', async () => typeof (await session.greet()) === 'number');
   }
+  t.strictSame(outcomes, new Set(['ERR_COUNTERS_UNAVAILABLE']));
   t.ok(resources() <= before.resources + 2, 'no socket and no timer');
   t.ok(heap() - before.heap < 1_000_000, 'no memory');
   t.equal(proxy.open, 1);
