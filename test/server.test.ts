@@ -168,6 +168,7 @@ await test('a refused environment: every complaint in a line of its own, status 
     [{ DYNO: 'web.1', COUNTERS: 'memory', PORT: taken }, [new RegExp(`^PORT ${taken} is in use`)]],
     [{ PORT: taken }, [new RegExp(`^PORT ${taken} is in use; set PORT to another port, such as ${+taken + 1}$`)]],
     [{ HOST: '127.0.0.1', PORT: '65535' }, [/^PORT 65535 is in use; set PORT to another port, such as 65534$/]],
+    [{ HOST: '192.0.2.1', PORT: '0' }, [/^PORT 0 on HOST 192\.0\.2\.1 cannot be used: .*EADDRNOTAVAIL/]],
     [{ HOST: 'nowhere.invalid', PORT: '0' }, [/^PORT 0 on HOST nowhere\.invalid cannot be used: ./]],
     [
       { MEMCACHE_SERVERS: 'mc', MEMCACHE_USERNAME: 'u', MEMCACHE_PASSWORD: 'hunter2\r' },

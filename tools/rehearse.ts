@@ -130,16 +130,16 @@ async function liveLocally({ folder, env }: App, heroku: string, store: Variable
   const quiet = { HOME: scratch, HEROKU_DISABLE_AUTOUPDATE: '1', DISABLE_TELEMETRY: 'true' };
   const all = { ...store, ...quiet, PATH: [heroku, env.PATH].join(delimiter) };
   const version = (await run(folder, all, 'heroku', '--version')).trim();
-  const local = startIn(folder, `exec heroku local -p ${port}`, all);
+  // Only a terminal sends Ctrl-C to the app as well, so this types it on one.
+  const local = startIn(folder, `exec script -qec 'exec heroku local -p ${port}' /dev/null`, all, 'pipe');
   await greet(local, port, 1, {});
-  await stop(local, 'SIGINT');
-  // Heroku's program ends before the app does.
-  await until('nothing answers after Ctrl-C', async () => !(await answers(port)));
+  local.stdin?.write('\x03');
+  await until('nothing runs and answers after Ctrl-C', async () => !isRunning(local) && !(await answers(port)));
   console.log(`heroku local: Hello #1, and Ctrl-C leaves nothing behind (${version})`);
 }
 
-function startIn(folder: string, command: string, env: Variables): ChildProcess {
-  const child = start('sh', ['-c', command], { cwd: folder, env, stdio: ['ignore', 'pipe', 'pipe'] });
+function startIn(folder: string, command: string, env: Variables, input: 'ignore' | 'pipe' = 'ignore'): ChildProcess {
+  const child = start('sh', ['-c', command], { cwd: folder, env, stdio: [input, 'pipe', 'pipe'] });
   said.length = 0;
   readLines(child, (line) => said.push(line));
   return child;

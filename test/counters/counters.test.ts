@@ -252,3 +252,14 @@ await test('options that cannot work are refused', async (t) => {
   for (const port of [0, 65_536, NaN])
     t.throws(() => new MemcachedCounters([{ ...server, port }], 60), { message: `${port} is not a port` });
 });
+
+await test('a fault of its own is not taken for a store that is unavailable', async (t) => {
+  const counters = new MemcachedCounters([{ host: 'store.example', port: 11_211 }], 60);
+  const deadline = soon();
+  t.intercept(performance, 'now', {
+    value: () => {
+      throw new Error('a fault');
+    },
+  });
+  await t.rejects(counters.increment('k'.repeat(32), deadline), { name: 'Error', message: 'a fault' });
+});

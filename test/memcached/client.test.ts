@@ -355,3 +355,12 @@ await test('what the log says of a host that cannot be reached', async (t) => {
   t.match(await firstLine(t, '127.0.0.1', 1), /^Memcached at 127\.0\.0\.1:1 is not available: connect ECONNREFUSED/);
   t.match(await firstLine(t, '::1', 1), /^Memcached at \[::1\]:1 is not available: connect E/, 'with brackets');
 });
+
+await test('a fault of its own is not taken for a trouble of the server', async (t) => {
+  const { runtime } = new Network(() => 0.5);
+  const now = (): number => {
+    throw new Error('a fault');
+  };
+  const client = new Client({ host: 'store.example', port: 11_211 }, { ...runtime, now });
+  await t.rejects(client.call(increment(60), KEY, 1000), { name: 'Error', message: 'a fault' });
+});
