@@ -23,6 +23,7 @@ const TARGETS = {
   mutants: { needs: ['memcached'], needsCompiler: true, own: 'mutants/mutants.js' },
   test: { parts: [APP, TOOLS], needs: ['memcached'], needsCompiler: true },
   lint: { file: 'tools/lint.js', needsCompiler: true },
+  build: { needsCompiler: true },
   dev: { needsCompiler: true },
 };
 

@@ -58,7 +58,7 @@ await test('only what has changed is compiled, in a folder of any name, and with
 
 await test('what is missing is named', (t) => {
   const fresh = copy(t, 'none');
-  for (const target of ['server', 'dev', 'test', 'lint', 'dynos', 'verify', 'rehearse', 'bench'])
+  for (const target of ['server', 'build', 'dev', 'test', 'lint', 'dynos', 'verify', 'rehearse', 'bench'])
     t.same(run(fresh, 'node', 'tools/run.js', target), { status: 1, err: 'Run npm ci first\n' }, target);
 
   const production = copy(t, 'no dev');
