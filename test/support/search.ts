@@ -1,10 +1,10 @@
 import { simulate } from './simulation.ts';
 
 // Runs simulations until one has a violation: from the seed in the first argument on, as many as the second says, or, if that
-// is 0, for 15 s and 2000 at the least, but for a minute at most. A process of its own, because promises are slow in a test's.
+// is 0, for 10 s and 2000 at the least, but for a minute at most. A process of its own, because promises are slow in a test's.
 
 const LEAST = 2000;
-const ENOUGH_MS = 15_000;
+const ENOUGH_MS = 10_000;
 const TOO_LONG_MS = 60_000;
 
 const [first = 0, simulations = 0] = process.argv.slice(2).map(Number);
