@@ -21,7 +21,7 @@ export const RATE = 400;
 
 /** How much is measured. */
 export const FULL = {
-  generations: 8,
+  generations: 5,
   /** How many requests each process answers before it is measured, in at most 5 s. */
   warmUp: 40_000,
   rounds: 4,
@@ -31,7 +31,7 @@ export const FULL = {
   distances: [1, 10],
   atDistance: 4,
   /** How many processes answer how many greetings to show what they do to the memory. */
-  longRuns: 3,
+  longRuns: 2,
   greetings: 1_000_000,
   /** How many sessions are started in one process with 25 MB of memcached, to show what they leave behind. */
   sessions: 300_000,
