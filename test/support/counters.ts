@@ -29,7 +29,7 @@ export function openCounters(
 }
 
 /** A random key. */
-export function draw(): string {
+function draw(): string {
   return randomUUID().replaceAll('-', '');
 }
 

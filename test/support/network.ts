@@ -25,7 +25,7 @@ export interface Reach {
 }
 
 export const WELL: Conditions = { up: 1, down: 1, piece: Infinity, stalled: 'none', dns: 'well' };
-export const REACHED: Reach = { connect: 'accept', slow: 0 };
+const REACHED: Reach = { connect: 'accept', slow: 0 };
 /** What an attempt tries if the host is an address. */
 const ONLY = '192.0.2.1';
 
