@@ -91,8 +91,16 @@ await test('numbers and levels at their limits are accepted', (t) => {
 
 await test('every mistake is told in one line: the variable, its value, and what it should be', (t) => {
   const wrong: [string, string[], RegExp][] = [
-    ['PORT', ['abc', '-1', '65536', '99999', '3000x', '3e3', '1.5', ' ', '0x10', '9'.repeat(400)], /from \d+ to 65535/],
-    ['SESSION_TTL', ['0', '1', '2592001', '2678400', 'abc', '-5', '60s', '1e3', '\n60'], /from 2 to 2592000/],
+    [
+      'PORT',
+      ['abc', '-1', '65536', '99999', '3000x', '3e3', '1.5', ' ', '0x10', '9'.repeat(400)],
+      /a port from 0 to 65535$/,
+    ],
+    [
+      'SESSION_TTL',
+      ['0', '1', '2592001', '2678400', 'abc', '-5', '60s', '1e3', '\n60'],
+      /a number of seconds from 2 to 2592000$/,
+    ],
     ['LOG_LEVEL', ['verbose', 'INFO', 'info ', '30', 'constructor'], /trace, debug, info, warn, error, fatal, silent/],
     ['COUNTERS', ['redis', 'Memory', 'true'], /memory/],
     ['HOST', ['a b', ' ', ' localhost'], /a host name or an address/],
@@ -113,6 +121,9 @@ await test('every mistake is told in one line: the variable, its value, and what
       t.match(complaint, allowed);
     }
   }
+  t.match(complaints({ DYNO: 'web 1', COUNTERS: 'memory' }), [
+    'DYNO is "web 1"; it must be a dyno\'s name, such as web.1',
+  ]);
   t.end();
 });
 
@@ -167,22 +178,30 @@ await test('half a login is refused, and so is a login without servers', (t) => 
     t.match(complaints({ ...server, ...login }), [new RegExp(`^${name}_USERNAME is not set`)]);
     t.match(complaints({ ...server, [`${name}_USERNAME`]: 'u' }), [new RegExp(`^${name}_PASSWORD is not set`)]);
     t.match(complaints({ ...login, [`${name}_USERNAME`]: 'u' }), [new RegExp(`^${name}_SERVERS is not set`)]);
-    t.match(complaints({ [`${name}_USERNAME`]: 'u' }).sort(), [
+    t.match(complaints({ [`${name}_USERNAME`]: 'u' }), [
       new RegExp(`^${name}_PASSWORD is not set`),
       new RegExp(`^${name}_SERVERS is not set`),
     ]);
+    t.match(complaints(login), [new RegExp(`^${name}_USERNAME is not set`), new RegExp(`^${name}_SERVERS is not set`)]);
   }
   t.end();
 });
 
 await test('no complaint tells a password', (t) => {
-  for (const env of [
-    { MEMCACHE_SERVERS: 'localhost:99999', MEMCACHE_USERNAME: 'u', MEMCACHE_PASSWORD: 'hunter2' },
-    { MEMCACHE_SERVERS: 'localhost', MEMCACHE_PASSWORD: 'hunter2' },
-    { MEMCACHE_SERVERS: 'memcached://u:hunter2@localhost:11211' },
-    { MEMCACHIER_SERVERS: 'ok,u:hunter2@localhost', MEMCACHE_PASSWORD: 'hunter2' },
-  ]) {
+  for (const [env, complaint] of [
+    [
+      { MEMCACHE_SERVERS: 'localhost:99999', MEMCACHE_USERNAME: 'u', MEMCACHE_PASSWORD: 'hunter2' },
+      /^MEMCACHE_SERVERS is/,
+    ],
+    [{ MEMCACHE_SERVERS: 'localhost', MEMCACHE_PASSWORD: 'hunter2' }, /^MEMCACHE_USERNAME is not set/],
+    [{ MEMCACHE_SERVERS: 'memcached://u:hunter2@localhost:11211' }, /^MEMCACHE_SERVERS contains an @; it must be host/],
+    [
+      { MEMCACHIER_SERVERS: 'ok,u:hunter2@localhost', MEMCACHE_PASSWORD: 'hunter2' },
+      /^MEMCACHIER_SERVERS contains an @/,
+    ],
+  ] as const) {
     const told = complaints(env);
+    t.match(told, [complaint]);
     t.equal(told.length, 1);
     t.notMatch(told.join(), 'hunter2');
   }

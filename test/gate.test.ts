@@ -75,6 +75,7 @@ await test('on Heroku plain http is sent to https', async (t) => {
     ['GET', 'http://evil.example/a', '/a'],
     ['GET', 'http://evil.example', '/'],
     ['GET', 'http://evil.example?a=b', '/?a=b'],
+    ['GET', '/?next=http://other.example/a'],
   ] as const) {
     const response = await app.inject({ method, url, headers: { ...HTTP, 'x-forwarded-host': 'evil.example' } });
     t.equal(response.statusCode, 308, `${method} ${url}`);

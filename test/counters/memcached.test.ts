@@ -35,6 +35,8 @@ for (const [fault, begin, end] of [
     const touched = sessions.filter(isTouched);
     const others = sessions.filter((_, n) => !isTouched(_, n));
     t.ok(touched.length > 0 && others.length > 0, `${touched.length} sessions are on it`);
+    if (fault === 'dead')
+      t.strictSame(new Set(first.outcomes.slice(sessions.length)), new Set([1]), 'no newcomer waits');
     const key = touched[0]?.key ?? '';
 
     // Not yet for as long as that server has time, even if this machine is slow.
@@ -49,6 +51,9 @@ for (const [fault, begin, end] of [
       t.strictSame(new Set((await greetAll(touched)).outcomes), new Set([UNAVAILABLE]), 'its sessions wait for it');
     }
     forward(5000);
+    const afterQuiet = await greetAll(newcomers());
+    t.strictSame(new Set(afterQuiet.outcomes), new Set([1]), 'after a quiet time newcomers do not wait for it either');
+    t.ok(afterQuiet.took < AT_ONCE);
     t.strictSame(new Set((await greetAll(touched)).outcomes), new Set([1]), 'then they start again on the other');
     t.match(log, [/is not available/], 'it is logged once');
 
@@ -81,7 +86,9 @@ await test('both servers dead for longer than one may be, and then back', async 
   for (const server of servers) await server.kill();
   for (let time = 0; time < 3; time += 1) {
     const newcomer = new CountedSession(counters);
-    t.strictSame((await greetAll([session, newcomer])).outcomes, [UNAVAILABLE, UNAVAILABLE]);
+    const { outcomes, took } = await greetAll([session, newcomer]);
+    t.strictSame(outcomes, [UNAVAILABLE, UNAVAILABLE]);
+    t.ok(took < AT_ONCE);
     forward(3000);
   }
   for (const server of servers) await server.restart();
