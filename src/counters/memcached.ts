@@ -1,7 +1,8 @@
 import memjs from 'memjs';
-import { Client, type MemcachedServer } from '../memcached/client.ts';
+import { Client } from '../memcached/client.ts';
 import { MemcachedError } from '../memcached/errors.ts';
-import { create, increment, remove, type Operation } from '../memcached/protocol.ts';
+import { create, increment, REMOVE, type Operation } from '../memcached/protocol.ts';
+import type { MemcachedServer } from '../memcached/server.ts';
 import { checkTtl, CountersUnavailable, type Counters, type Log } from './counters.ts';
 
 /** How long a server fails before the next one serves its sessions. */
@@ -13,7 +14,6 @@ export class MemcachedCounters implements Counters {
   readonly #clients: readonly Client[];
   readonly #create: Operation;
   readonly #increment: Operation;
-  readonly #remove = remove();
   #users = 0;
 
   /**
@@ -68,7 +68,7 @@ export class MemcachedCounters implements Counters {
 
   /** Asks the server that the key belongs to and no other, because the count may live there. */
   async end(key: string, deadline: number): Promise<void> {
-    await this.#call(this.#home(key), this.#remove, key, deadline);
+    await this.#call(this.#home(key), REMOVE, key, deadline);
   }
 
   async #call(client: Client, operation: Operation, key: string, deadline: number): Promise<number | undefined> {

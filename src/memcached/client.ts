@@ -1,31 +1,27 @@
 import assert from 'node:assert/strict';
-import { Call, type Connection } from './connection.ts';
-import { Connector } from './connector.ts';
-import { MemcachedError, Silence } from './errors.ts';
-import { Login } from './login.ts';
-import { nameOf, type Operation, type Response } from './protocol.ts';
-import { Report, type Log } from './report.ts';
+import { Addresses } from './addresses.ts';
+import { Call, Connection } from './connection.ts';
+import { MemcachedError } from './errors.ts';
+import { Pace } from './pace.ts';
+import type { Operation, Response } from './protocol.ts';
 import { realRuntime, type Runtime } from './runtime.ts';
-
-/** A Memcached server, and its login (SASL PLAIN) if it has one. */
-export interface MemcachedServer {
-  readonly host: string;
-  readonly port: number;
-  readonly username?: string | undefined;
-  readonly password?: string | undefined;
-}
+import { Server, type Log, type MemcachedServer } from './server.ts';
 
 /** How often all deadlines are checked. */
 const TICK_MS = 25;
+/** How long an attempt may be silent before another one is made beside it. */
+const SECOND_ATTEMPT_MS = 200;
 
-const CLOSED = new MemcachedError('UNAVAILABLE', 'its client is closed');
+const SUPERSEDED = new MemcachedError('UNAVAILABLE', 'another attempt takes its place');
 
 type State =
-  | { readonly name: 'closed' | 'idle' | 'connecting' }
+  | { readonly name: 'idle' | 'connecting' }
   | { readonly name: 'ready'; readonly connection: Connection }
-  | { readonly name: 'failing'; readonly reason: MemcachedError };
+  | { readonly name: 'failing' | 'closed'; readonly reason: MemcachedError };
 
-/** The arrows of the drawing below. */
+const CLOSED = { name: 'closed', reason: new MemcachedError('UNAVAILABLE', 'its client is closed') } as const;
+
+/** The arrows of the drawing below. In `failing`, another attempt may fail. */
 const TRANSITIONS: Readonly<Record<State['name'], readonly State['name'][]>> = {
   closed: ['connecting'],
   idle: ['connecting', 'closed'],
@@ -43,43 +39,37 @@ const TRANSITIONS: Readonly<Record<State['name'], readonly State['name'][]>> = {
  *                     v   |              v
  *                     failing <----------+     failing --2--> ready
  *
- * 1. It is opened, or a call comes.
- * 2. An attempt succeeds.
- * 3. An attempt fails, and each address has been tried; in `failing`, another one fails.
- * 4. The connection is lost, and another attempt is due, or no call was owed a response.
- * 5. The connection is lost while nobody waits.
- * 6. The connection is lost because the server was silent, or no attempt is due yet.
- * 7. A call comes while no attempt is under way.
- *
- * - `idle`: there is no connection, and nobody needs one.
- * - `connecting`: attempts are made, and calls wait.
- * - `ready`: calls are written, those of one turn of the event loop together.
- * - `failing`: attempts are made, and calls fail at once, with the reason of the last failure.
- * - `closed`: calls fail at once. `close` leads here from everywhere.
+ * - `idle`: there is no connection, and nobody needs one until a call comes (1).
+ * - `connecting`: calls wait, and attempts are made, until one succeeds (2), or one has failed at each address (3).
+ * - `ready`: calls are written, those of one turn of the event loop together. When the connection is lost, another one is
+ *   made at once (4), unless nobody needs it (5). If the server was silent, or an attempt began just now, that fails (6).
+ * - `failing`: calls fail at once, with the reason of the last failure, and attempts are made, until one succeeds (2). A call
+ *   that comes while none is under way waits for its own (7).
+ * - `closed`: calls fail at once. `open` leads out of it (1), and `close` into it from everywhere.
  */
 export class Client {
-  readonly name: string;
   readonly #runtime: Runtime;
-  readonly #login: Login;
-  readonly #connector: Connector;
-  readonly #report: Report;
-  #state: State = { name: 'closed' };
+  readonly #server: Server;
+  readonly #pace: Pace;
+  readonly #addresses = new Addresses();
+  #state: State = CLOSED;
+  /** The connections that are not ready, oldest first. There are never more than two. */
+  #attempts: Connection[] = [];
   /** Calls that have not been written. */
   #waiting: Call[] = [];
   /** Undefined while it is ready, and until an attempt has failed. */
   #failingSince: number | undefined;
   #cancelTick: (() => void) | undefined;
 
-  constructor({ host, port, username, password }: MemcachedServer, runtime: Runtime = realRuntime(host, port)) {
-    this.name = `Memcached at ${host.includes(':') ? `[${host}]` : host}:${port}`;
-    this.#report = new Report(this.name);
+  constructor(server: MemcachedServer, runtime: Runtime = realRuntime(server.host, server.port)) {
     this.#runtime = runtime;
-    this.#login = new Login(username, password);
-    this.#connector = new Connector(runtime, this.#login, this.#report, {
-      onReady: (connection) => this.#ready(connection),
-      onFailed: (reason, isAddressLeft) => this.#attemptFailed(reason, isAddressLeft),
-      onLost: (connection, reason, isOwing) => this.#lost(connection, reason, isOwing),
-    });
+    this.#server = new Server(server, runtime);
+    this.#pace = new Pace(runtime);
+  }
+
+  /** What the log calls the server. */
+  get name(): string {
+    return this.#server.name;
   }
 
   /** How long calls have failed, in milliseconds; 0 if they do not. */
@@ -90,19 +80,18 @@ export class Client {
   /** Starts to connect, unless it is open. `log` is told when the server is lost and when it serves again. */
   open(log: Log): void {
     if (this.#state.name !== 'closed') return;
-    this.#report.open(log);
+    this.#server.open(log);
     this.#connect();
   }
 
   /** Fails all calls, and closes all sockets. The client may be opened again. */
   close(): void {
     if (this.#state.name === 'closed') return;
-    const connection = this.#connection;
+    const connections = this.#connections;
     // First, because a client that is closed ignores the losses that follow.
-    this.#enter({ name: 'closed' });
-    this.#connector.stop();
-    connection?.lose(CLOSED);
-    this.#failWaiting(CLOSED);
+    this.#enter(CLOSED);
+    this.#attempts = [];
+    for (const connection of connections) connection.lose(CLOSED.reason);
     this.#failingSince = undefined;
     this.#cancelTick?.();
     this.#cancelTick = undefined;
@@ -126,15 +115,14 @@ export class Client {
   #start(operation: Operation, key: string, deadline: number): Call {
     const now = this.#runtime.now();
     // Asked first, because this call ends a quiet time.
-    const mayHurry = this.#connector.mayHurry(now);
-    this.#connector.callCame(now);
+    const mayHurry = this.#pace.mayHurry(now, this.#attempts.length > 0);
+    this.#pace.callCame(now);
     if (this.#state.name === 'idle') this.#connect();
     if (this.#state.name === 'failing' && mayHurry) {
-      this.#connector.hurry();
+      this.#pace.hurry();
       this.#connect();
     }
-    if (this.#state.name === 'closed') throw CLOSED;
-    if (this.#state.name === 'failing') throw this.#state.reason;
+    if ('reason' in this.#state) throw this.#state.reason;
     const call = new Call(operation, key, deadline);
     this.#waiting.push(call);
     if (this.#state.name === 'ready' && this.#waiting.length === 1) this.#runtime.endOfTurn(() => this.#write());
@@ -142,40 +130,66 @@ export class Client {
     return call;
   }
 
-  #resultOf({ opcode, status, outcome, count, words }: Response): number | undefined {
+  #resultOf(response: Response): number | undefined {
+    const { outcome, count, words } = response;
     if (outcome === 'ok' || outcome === 'not found') {
       this.#served();
       return outcome === 'ok' ? count : undefined;
     }
-    if (outcome === 'auth error') {
-      const reason = this.#login.refusal(words, this.#runtime.now());
-      this.#connection?.lose(reason);
-      this.#report.lost(reason);
-      throw reason;
-    }
-    const refusal = `refuses ${nameOf(opcode)}: ${words}`;
-    this.#report.refused(`${opcode} ${Math.min(status, 0xff)}`, refusal, this.#runtime.now());
-    throw new MemcachedError('COMMAND_REFUSED', `it ${refusal}`);
+    if (outcome !== 'auth error') throw this.#server.commandRefusal(response);
+    const reason = this.#server.loginRefusal(words);
+    this.#connection?.lose(reason);
+    this.#server.lost(reason);
+    throw reason;
   }
 
+  /** The one that is ready. */
   get #connection(): Connection | undefined {
     return this.#state.name === 'ready' ? this.#state.connection : undefined;
+  }
+
+  get #connections(): Connection[] {
+    return this.#state.name === 'ready' ? [this.#state.connection] : this.#attempts;
   }
 
   #enter(state: State): void {
     const { name } = this.#state;
     assert(TRANSITIONS[name].includes(state.name), `A client that is ${name} cannot be ${state.name}`);
     this.#state = state;
+    if ('reason' in state) for (const call of this.#waiting.splice(0)) call.fail(state.reason);
+    this.#keepTicking();
   }
 
   #connect(): void {
     this.#enter({ name: 'connecting' });
-    this.#connector.attemptIfDue(this.#runtime.now());
-    this.#keepTicking();
+    this.#attemptIfDue(this.#runtime.now());
+  }
+
+  /** An attempt that is silent may only be slow, so it goes on for a second; or its packets are lost, so another one starts. */
+  #attemptIfDue(now: number): void {
+    const newest = this.#attempts.at(-1);
+    if (!this.#pace.isDue(now) || (newest && newest.silentFor(now) < SECOND_ATTEMPT_MS)) return;
+    if (this.#attempts.length === 2) this.#attempts.pop()?.lose(SUPERSEDED);
+    this.#pace.attemptBegan(now);
+    void this.#attempt();
+  }
+
+  async #attempt(): Promise<void> {
+    const connection: Connection = new Connection(
+      this.#runtime,
+      this.#server,
+      (addresses) => this.#addresses.pick(addresses, this.#attempts, this.#runtime.now()),
+      (reason) => this.#lost(connection, reason),
+    );
+    this.#attempts.push(connection);
+    await connection.shakeHands();
+    if (this.#attempts.includes(connection)) this.#ready(connection);
   }
 
   #ready(connection: Connection): void {
+    this.#server.moved(this.#addresses.served(connection.address), connection.address);
     this.#enter({ name: 'ready', connection });
+    for (const attempt of this.#attempts.splice(0)) if (attempt !== connection) attempt.lose(SUPERSEDED);
     this.#failingSince = undefined;
     this.#write();
   }
@@ -183,33 +197,33 @@ export class Client {
   #served(): void {
     if (this.#state.name !== 'ready') return;
     // A connection that has served is replaced at once.
-    this.#connector.hurry();
-    this.#report.served();
+    this.#pace.hurry();
+    this.#server.served();
   }
 
-  #lost(connection: Connection, reason: MemcachedError, isOwing: boolean): void {
+  #lost(connection: Connection, reason: MemcachedError): void {
+    if (this.#attempts.includes(connection)) return this.#attemptFailed(connection, reason);
     if (connection !== this.#connection) return;
+    const { isOwing } = connection;
     if (!isOwing && this.#waiting.length === 0) return this.#enter({ name: 'idle' });
-    if (isOwing) this.#report.lost(reason);
-    const isPausing = reason instanceof Silence || !this.#connector.isDue(this.#runtime.now());
-    if (isOwing && isPausing) this.#fail(reason);
+    if (isOwing) this.#server.lost(reason);
+    const now = this.#runtime.now();
+    if (isOwing && (connection.isSilent(now) || !this.#pace.isDue(now))) this.#fail(reason);
     else this.#connect();
   }
 
-  #attemptFailed(reason: MemcachedError, isAddressLeft: boolean): void {
+  #attemptFailed(connection: Connection, reason: MemcachedError): void {
+    this.#attempts = this.#attempts.filter((other) => other !== connection);
+    const isRefused = reason.code === 'WARMING_UP' || reason.code === 'LOGIN_REFUSED';
+    this.#pace.attemptFailed(this.#runtime.now(), isRefused);
+    const isAddressLeft = connection.address !== undefined && this.#addresses.isAnyLeft;
     if (this.#state.name === 'failing' || !isAddressLeft) this.#fail(reason);
   }
 
   #fail(reason: MemcachedError): void {
     this.#enter({ name: 'failing', reason });
     this.#failingSince ??= this.#runtime.now();
-    this.#report.lost(reason);
-    this.#failWaiting(reason);
-    this.#keepTicking();
-  }
-
-  #failWaiting(reason: MemcachedError): void {
-    for (const call of this.#waiting.splice(0)) call.fail(reason);
+    this.#server.lost(reason);
   }
 
   #write(): void {
@@ -225,14 +239,11 @@ export class Client {
   }
 
   #tick(now: number): void {
-    const connection = this.#connection;
-    connection?.loseIfSilent(now);
-    connection?.expireCalls(now);
-    this.#connector.loseIfSilent(now);
+    for (const connection of this.#connections) connection.expire(now);
     this.#expireWaiting(now);
     const isConnecting = ['connecting', 'failing'].includes(this.#state.name);
-    if (isConnecting) this.#connector.attemptIfDue(now);
-    if (isConnecting || this.#waiting.length > 0 || connection?.isIdle === false) this.#keepTicking();
+    if (isConnecting) this.#attemptIfDue(now);
+    if (isConnecting || this.#waiting.length > 0 || this.#connection?.isIdle === false) this.#keepTicking();
   }
 
   #expireWaiting(now: number): void {

@@ -1,8 +1,8 @@
-import { MemcachedError, Silence } from './errors.ts';
-import { encode, nameOf, nextOpaque, ProtocolError, ResponseReader, TOUCH } from './protocol.ts';
+import { MemcachedError } from './errors.ts';
+import { encode, nameOf, nextOpaque, PROBE, PROBE_KEY, ProtocolError, ResponseReader, TOUCH } from './protocol.ts';
 import type { Operation, Request, Response } from './protocol.ts';
 import type { Runtime } from './runtime.ts';
-import type { Touch } from './touch.ts';
+import type { Server } from './server.ts';
 
 /** How long the network may take to connect, and a server to respond, in milliseconds. */
 const RESPONSE_TIMEOUT_MS = 1000;
@@ -60,13 +60,11 @@ interface Outstanding {
  * good, and none of its state is reused.
  */
 export class Connection {
-  /** Resolves when it is connected, and never if it is lost before. */
-  readonly connected: Promise<void>;
   /** The one that was picked, once the server's name has been looked up. */
   address: string | undefined;
   readonly #runtime: Runtime;
-  readonly #touch: Touch;
-  readonly #onLost: (reason: MemcachedError, isOwing: boolean) => void;
+  readonly #server: Server;
+  readonly #onLost: (reason: MemcachedError) => void;
   readonly #socket: ReturnType<Runtime['connect']>;
   readonly #reader = new ResponseReader();
   /** Oldest first. */
@@ -78,44 +76,52 @@ export class Connection {
 
   /**
    * @param pick chooses one of the addresses of the server's name
-   * @param onLost is called once; `isOwing` if it owes a response that somebody waits for, or waited for in vain
+   * @param onLost is called once
    */
   constructor(
     runtime: Runtime,
-    touch: Touch,
+    server: Server,
     pick: (addresses: readonly string[]) => string,
-    onLost: (reason: MemcachedError, isOwing: boolean) => void,
+    onLost: (reason: MemcachedError) => void,
   ) {
     this.#runtime = runtime;
-    this.#touch = touch;
+    this.#server = server;
     this.#onLost = onLost;
     this.#connectingSince = runtime.now();
-    this.#socket = runtime.connect((addresses) => (this.address = pick(addresses)));
+    // A look-up may end after its connection is lost, which then needs no address.
+    this.#socket = runtime.connect((addresses) => (this.#isLost ? '' : (this.address = pick(addresses))));
     this.#socket.on('data', (piece: Buffer) => this.#read(piece));
     this.#socket.on('error', ({ message }) => this.#hungUp(message));
     for (const event of ['end', 'close']) this.#socket.on(event, () => this.#hungUp('it closed the connection'));
-    this.connected = new Promise((resolve) => {
-      this.#socket.on('connect', () => {
-        this.#connectingSince = undefined;
-        resolve();
-      });
-    });
+  }
+
+  /** Settles when it is connected, logged in, and has had a response about a key. If it is lost before, it may not settle. */
+  async shakeHands(): Promise<void> {
+    await new Promise<void>((resolve) => this.#socket.on('connect', resolve));
+    this.#connectingSince = undefined;
+    try {
+      const { login } = this.#server;
+      if (login) this.#server.checkLogin(await this.#request(login, ''));
+      // Any other response will do. A proxy may answer other commands without a store behind it.
+      const { outcome, words } = await this.#request(PROBE, PROBE_KEY);
+      if (outcome === 'auth error') throw this.#server.loginRefusal(words);
+    } catch (reason) {
+      this.lose(reason as MemcachedError);
+    }
   }
 
   get isIdle(): boolean {
     return this.#outstanding.length === 0;
   }
 
+  /** Whether somebody waits for a response, or waited for it in vain. */
+  get isOwing(): boolean {
+    return this.#outstanding.some(({ call }) => call !== undefined);
+  }
+
   /** How long the oldest response has been due, or the connection, in milliseconds. */
   silentFor(now: number): number {
     return now - (this.#connectingSince ?? this.#outstanding[0]?.writtenAt ?? now);
-  }
-
-  /** Writes one operation, and gives its response. */
-  async request(operation: Operation, key: string): Promise<Response> {
-    const call = new Call(operation, key, Infinity);
-    this.write([call]);
-    return call.response;
   }
 
   /** Writes calls as one packet, follow-ups last: a server that hangs up at a follow-up has then answered all calls. */
@@ -128,19 +134,20 @@ export class Connection {
     };
     for (const call of calls) add(call.operation.request, call.key, call);
     for (const { operation, key } of calls) {
-      if (operation.followUp && this.#touch.isSent) add(operation.followUp, key, undefined);
+      if (operation.followUp && this.#server.isTouchSent) add(operation.followUp, key, undefined);
     }
     this.#outstanding.push(...requests);
     this.#socket.write(encode(requests));
   }
 
-  loseIfSilent(now: number): void {
-    if (this.silentFor(now) < RESPONSE_TIMEOUT_MS) return;
-    const what = this.#connectingSince === undefined ? 'response' : 'connection';
-    this.lose(new Silence(what));
+  isSilent(now: number): boolean {
+    return this.silentFor(now) >= RESPONSE_TIMEOUT_MS;
   }
 
-  expireCalls(now: number): void {
+  /** Fails calls whose time is up. If it is silent, it is lost. */
+  expire(now: number): void {
+    const what = this.#connectingSince === undefined ? 'response' : 'connection';
+    if (this.isSilent(now)) this.lose(new MemcachedError('UNAVAILABLE', `no ${what} within a second`));
     for (const { call } of this.#outstanding) call?.expire(now, 'no response in time');
   }
 
@@ -148,14 +155,19 @@ export class Connection {
     if (this.#isLost) return;
     this.#isLost = true;
     this.#socket.destroy();
-    const owed = this.#outstanding.flatMap(({ call }) => call ?? []);
-    this.#onLost(reason, owed.length > 0);
-    for (const call of owed) call.fail(reason);
+    this.#onLost(reason);
+    for (const { call } of this.#outstanding) call?.fail(reason);
+  }
+
+  async #request(operation: Operation, key: string): Promise<Response> {
+    const call = new Call(operation, key, Infinity);
+    this.write([call]);
+    return call.response;
   }
 
   #hungUp(message: string): void {
     if (this.#isLost) return;
-    if (this.#outstanding[0]?.request.opcode === TOUCH) this.#touch.hungUp();
+    if (this.#outstanding[0]?.request.opcode === TOUCH) this.#server.hungUpAtTouch();
     this.lose(new MemcachedError('UNAVAILABLE', message));
   }
 
@@ -178,6 +190,6 @@ export class Connection {
     this.#outstanding.shift();
     this.#hasResponded = true;
     if (due.call) due.call.succeed(response);
-    else this.#touch.answered(response);
+    else this.#server.touchAnswered(response);
   }
 }

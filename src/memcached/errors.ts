@@ -17,10 +17,3 @@ export class MemcachedError extends Error {
     this.code = code;
   }
 }
-
-/** No response came within a second, or no connection. */
-export class Silence extends MemcachedError {
-  constructor(what: string) {
-    super('UNAVAILABLE', `no ${what} within a second`);
-  }
-}

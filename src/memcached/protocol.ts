@@ -79,9 +79,10 @@ export class ProtocolError extends Error {}
 export const PROBE_KEY = '.'.repeat(KEY_LENGTH);
 
 /** Asks for a count, and creates none. */
-export function probe(): Operation {
-  return { request: incrementRequest(0, NEVER_CREATE) };
-}
+export const PROBE: Operation = { request: incrementRequest(0, NEVER_CREATE) };
+
+/** Deletes a count. */
+export const REMOVE: Operation = { request: keyRequest(DELETE, Buffer.alloc(0)) };
 
 /** Creates a count of 1 that lives for `ttl` seconds. */
 export function create(ttl: number): Operation {
@@ -94,11 +95,6 @@ export function increment(ttl: number): Operation {
     request: incrementRequest(0, NEVER_CREATE),
     followUp: keyRequest(TOUCH, memjs.Utils.makeExpiration(ttl)),
   };
-}
-
-/** Deletes a count. */
-export function remove(): Operation {
-  return { request: keyRequest(DELETE, Buffer.alloc(0)) };
 }
 
 /** Logs in by SASL PLAIN (RFC 4616). It has no key of its own: its key field holds the mechanism. */

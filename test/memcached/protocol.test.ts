@@ -35,12 +35,12 @@ await test('each operation, byte for byte', (t) => {
   const one = '0000000000000001';
   const incrementOnly = `${header('05', '0020', '14', '00000034')}${one}${'00'.repeat(8)}ffffffff${KEY_HEX}`;
   t.equal(encode(protocol.create(3600)), `${header('05', '0020', '14', '00000034')}${one}${one}00000e10${KEY_HEX}`);
-  t.equal(encode(protocol.probe()), incrementOnly);
+  t.equal(encode(protocol.PROBE), incrementOnly);
   t.equal(
     encode(protocol.increment(60)),
     `${incrementOnly}${header('1c', '0020', '04', '00000024', '00000008')}0000003c${KEY_HEX}`,
   );
-  t.equal(encode(protocol.remove()), `${header('04', '0020', '00', '00000020')}${KEY_HEX}`);
+  t.equal(encode(protocol.REMOVE), `${header('04', '0020', '00', '00000020')}${KEY_HEX}`);
   const plain = Buffer.from('PLAIN\0user\0pässword').toString('hex');
   t.equal(encode(protocol.login('user', 'pässword')), `${header('21', '0005', '00', '00000014')}${plain}`);
   t.match(protocol.PROBE_KEY, /^\.{32}$/, 'no digest holds a dot');
@@ -48,7 +48,7 @@ await test('each operation, byte for byte', (t) => {
 });
 
 await test('several requests make one packet, each with its key and its opaque', (t) => {
-  const [{ request }, { request: another }] = [protocol.create(60), protocol.remove()];
+  const [{ request }, { request: another }] = [protocol.create(60), protocol.REMOVE];
   const packet = protocol.encode([
     { request, key: KEY, opaque: 0xffffffff },
     { request: another, key: 'x'.repeat(32), opaque: 41 },

@@ -1,6 +1,6 @@
 import type { Client } from '../../src/memcached/client.ts';
 import type { ErrorCode, MemcachedError } from '../../src/memcached/errors.ts';
-import { create, increment, PROBE_KEY, remove } from '../../src/memcached/protocol.ts';
+import { create, increment, PROBE_KEY, REMOVE } from '../../src/memcached/protocol.ts';
 import type { Network, Observer, SimulatedSocket } from './network.ts';
 import { DELETE, INCREMENT, LOGIN, OK, NOT_FOUND, REFUSED, TOUCH, ttlOf, UNKNOWN, type Packet } from './packets.ts';
 
@@ -97,7 +97,7 @@ export class Checker implements Observer {
     this.#network = network;
     this.#client = client;
     this.#hasLogin = hasLogin;
-    this.#operations = { create: create(ttl), increment: increment(ttl), end: remove() };
+    this.#operations = { create: create(ttl), increment: increment(ttl), end: REMOVE };
     network.observer = this;
   }
 

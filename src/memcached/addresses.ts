@@ -1,0 +1,32 @@
+/** The addresses that the name of a server has, and which of them to try next. */
+export class Addresses {
+  #all: readonly string[] = [];
+  /** When each was tried, since the last success. */
+  readonly #triedAt = new Map<string, number>();
+  #serving: string | undefined;
+
+  /** Whether one has not been tried since the last success. */
+  get isAnyLeft(): boolean {
+    return this.#all.some((address) => !this.#triedAt.has(address));
+  }
+
+  /** The address that served last comes first, then those tried longest ago. None of those under way is tried twice. */
+  pick(all: readonly string[], attempts: readonly { address: string | undefined }[], now: number): string {
+    this.#all = all;
+    const rank = (address: string): number => {
+      if (attempts.some((attempt) => attempt.address === address)) return Infinity;
+      return this.#triedAt.get(address) ?? (address === this.#serving ? -2 : -1);
+    };
+    const [first = ''] = [...all].sort((one, other) => rank(one) - rank(other));
+    this.#triedAt.set(first, now);
+    return first;
+  }
+
+  /** Gives the address that served before. */
+  served(address: string | undefined): string | undefined {
+    const before = this.#serving;
+    this.#serving = address;
+    this.#triedAt.clear();
+    return before;
+  }
+}

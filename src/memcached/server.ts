@@ -1,0 +1,131 @@
+import { MemcachedError, type ErrorCode } from './errors.ts';
+import { login, nameOf, type Operation, type Response } from './protocol.ts';
+import type { Runtime } from './runtime.ts';
+
+/** A Memcached server, and its login (SASL PLAIN) if it has one. */
+export interface MemcachedServer {
+  readonly host: string;
+  readonly port: number;
+  readonly username?: string | undefined;
+  readonly password?: string | undefined;
+}
+
+/** Where a client says what has changed. */
+export interface Log {
+  info(message: string): void;
+  warn(message: string): void;
+}
+
+/** How long a refused login may be that of a new add-on, whose login takes some minutes to work. */
+const WARM_UP_MS = 5 * 60_000;
+const WARM_UP_ADVICE = 'The login of a new add-on takes up to three minutes to work';
+const QUOTES_ADVICE = 'The username or the password is in quotes, which are sent as a part of it';
+const REFUSED_ADVICE =
+  'Check its username and password. MemCachier disables a free cache not used for 30 days, until ' +
+  '"heroku addons:open memcachier" enables it again';
+
+/** A server that has hung up at TOUCH so often, and never answered one, is not sent another: some proxies do. */
+const MAX_HANG_UPS = 2;
+/** How long a repeated refusal stays out of the log. */
+const REFUSAL_PAUSE_MS = 60_000;
+
+/** What a client has learnt of its server, beyond one connection, and told the log: each change once. */
+export class Server {
+  readonly name: string;
+  /** Undefined if no login is set. */
+  readonly login: Operation | undefined;
+  readonly #isQuoted: boolean;
+  readonly #runtime: Runtime;
+  #log: Log | undefined;
+  /** Why it is not available, as far as the log has said it since it last served. */
+  readonly #codes = new Set<ErrorCode>();
+  /** When each kind of refusal may be logged again. */
+  readonly #quietUntil = new Map<string, number>();
+  /** Undefined before the first refusal; in the past once the login has worked. */
+  #warmUpEndsAt: number | undefined;
+  /** At TOUCH; -Infinity once it has answered one. */
+  #hangUps = 0;
+
+  constructor({ host, port, username, password }: MemcachedServer, runtime: Runtime) {
+    this.name = `Memcached at ${host.includes(':') ? `[${host}]` : host}:${port}`;
+    this.login = username && password ? login(username, password) : undefined;
+    this.#isQuoted = [username, password].some((text) => /^(["']).*\1$/.test(text ?? ''));
+    this.#runtime = runtime;
+  }
+
+  /** Starts over, with this log. */
+  open(log: Log): void {
+    this.#log = log;
+    this.#codes.clear();
+  }
+
+  lost({ code, message }: MemcachedError): void {
+    if (this.#codes.has(code)) return;
+    this.#codes.add(code);
+    this.#log?.warn(`${this.name} is not available: ${message}`);
+  }
+
+  served(): void {
+    if (this.#codes.size === 0) return;
+    this.#codes.clear();
+    this.#log?.info(`${this.name} is available again`);
+  }
+
+  moved(from: string | undefined, to: string | undefined): void {
+    if (from !== undefined && from !== to) this.#log?.info(`${this.name} is at ${to} now, and was at ${from}`);
+  }
+
+  /** Throws what is wrong with the login, by the response to it. */
+  checkLogin({ outcome, words }: Response): void {
+    if (outcome === 'unknown command')
+      throw new MemcachedError('LOGIN_UNSUPPORTED', `it has no logins, but one is set: ${words}`);
+    if (outcome === 'auth error') throw this.loginRefusal(words);
+    if (outcome !== 'ok') throw new MemcachedError('UNAVAILABLE', `it does not complete the login: ${words}`);
+    this.#warmUpEndsAt = -Infinity;
+  }
+
+  /** What an `auth error` means, in response to the login or to a command. */
+  loginRefusal(words: string): MemcachedError {
+    if (!this.login) return new MemcachedError('LOGIN_REQUIRED', `it requires a login, and none is set: ${words}`);
+    const now = this.#runtime.now();
+    this.#warmUpEndsAt ??= now + WARM_UP_MS;
+    const [code, advice] =
+      now < this.#warmUpEndsAt
+        ? (['WARMING_UP', WARM_UP_ADVICE] as const)
+        : (['LOGIN_REFUSED', REFUSED_ADVICE] as const);
+    return new MemcachedError(code, `it refuses the login: ${words}. ${this.#isQuoted ? QUOTES_ADVICE : advice}`);
+  }
+
+  /** What any other refusal of a command means. */
+  commandRefusal({ opcode, status, words }: Response): MemcachedError {
+    const refusal = `refuses ${nameOf(opcode)}: ${words}`;
+    this.#refused(`${opcode} ${status}`, refusal, REFUSAL_PAUSE_MS);
+    return new MemcachedError('COMMAND_REFUSED', `it ${refusal}`);
+  }
+
+  get isTouchSent(): boolean {
+    return this.#hangUps < MAX_HANG_UPS;
+  }
+
+  touchAnswered({ outcome, words }: Response): void {
+    this.#hangUps = -Infinity;
+    if (outcome === 'refused' || outcome === 'unknown command') this.#touchRefused(`refuses TOUCH: ${words}`);
+  }
+
+  hungUpAtTouch(): void {
+    this.#hangUps += 1;
+    if (!this.isTouchSent) this.#touchRefused('hangs up at TOUCH');
+  }
+
+  /** TOUCH is refused each time or never, so this is said once. */
+  #touchRefused(words: string): void {
+    this.#refused('TOUCH', `${words}. Sessions in use no longer outlive their time to live`, Infinity);
+  }
+
+  #refused(kind: string, words: string, pause: number): void {
+    const now = this.#runtime.now();
+    if (now < (this.#quietUntil.get(kind) ?? -Infinity)) return;
+    this.#quietUntil.set(kind, now + pause);
+    this.#log?.warn(`${this.name} ${words}`);
+  }
+}
