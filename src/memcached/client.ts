@@ -15,8 +15,7 @@ const SECOND_ATTEMPT_MS = 200;
 const SUPERSEDED = new MemcachedError('UNAVAILABLE', 'another attempt takes its place');
 
 type State =
-  | { readonly name: 'idle' | 'connecting' }
-  | { readonly name: 'ready'; readonly connection: Connection }
+  | { readonly name: 'idle' | 'connecting' | 'ready' }
   | { readonly name: 'failing' | 'closed'; readonly reason: MemcachedError };
 
 const CLOSED = { name: 'closed', reason: new MemcachedError('UNAVAILABLE', 'its client is closed') } as const;
@@ -53,8 +52,8 @@ export class Client {
   readonly #pace: Pace;
   readonly #addresses = new Addresses();
   #state: State = CLOSED;
-  /** The connections that are not ready, oldest first. There are never more than two. */
-  #attempts: Connection[] = [];
+  /** The one that is ready or, before there is one, those that are attempted: two at most, oldest first. */
+  #connections: Connection[] = [];
   /** Calls that have not been written. */
   #waiting: Call[] = [];
   /** Undefined while it is ready, and until an attempt has failed. */
@@ -87,11 +86,8 @@ export class Client {
   /** Fails all calls, and closes all sockets. The client may be opened again. */
   close(): void {
     if (this.#state.name === 'closed') return;
-    const connections = this.#connections;
-    // First, because a client that is closed ignores the losses that follow.
     this.#enter(CLOSED);
-    this.#attempts = [];
-    for (const connection of connections) connection.lose(CLOSED.reason);
+    for (const connection of this.#connections.splice(0)) connection.lose(CLOSED.reason);
     this.#failingSince = undefined;
     this.#cancelTick?.();
     this.#cancelTick = undefined;
@@ -115,7 +111,7 @@ export class Client {
   #start(operation: Operation, key: string, deadline: number): Call {
     const now = this.#runtime.now();
     // Asked first, because this call ends a quiet time.
-    const mayHurry = this.#pace.mayHurry(now, this.#attempts.length > 0);
+    const mayHurry = this.#pace.mayHurry(now, this.#connections.length > 0);
     this.#pace.callCame(now);
     if (this.#state.name === 'idle') this.#connect();
     if (this.#state.name === 'failing' && mayHurry) {
@@ -143,13 +139,8 @@ export class Client {
     throw reason;
   }
 
-  /** The one that is ready. */
   get #connection(): Connection | undefined {
-    return this.#state.name === 'ready' ? this.#state.connection : undefined;
-  }
-
-  get #connections(): Connection[] {
-    return this.#state.name === 'ready' ? [this.#state.connection] : this.#attempts;
+    return this.#state.name === 'ready' ? this.#connections[0] : undefined;
   }
 
   #enter(state: State): void {
@@ -167,9 +158,9 @@ export class Client {
 
   /** An attempt that is silent may only be slow, so it goes on for a second; or its packets are lost, so another one starts. */
   #attemptIfDue(now: number): void {
-    const newest = this.#attempts.at(-1);
-    if (!this.#pace.isDue(now) || (newest && newest.silentFor(now) < SECOND_ATTEMPT_MS)) return;
-    if (this.#attempts.length === 2) this.#attempts.pop()?.lose(SUPERSEDED);
+    const newest = this.#connections.at(-1);
+    if (!this.#pace.isDue(now) || (newest && newest.silence < SECOND_ATTEMPT_MS)) return;
+    if (this.#connections.length === 2) this.#connections.pop()?.lose(SUPERSEDED);
     this.#pace.attemptBegan(now);
     void this.#attempt();
   }
@@ -178,18 +169,20 @@ export class Client {
     const connection: Connection = new Connection(
       this.#runtime,
       this.#server,
-      (addresses) => this.#addresses.pick(addresses, this.#attempts, this.#runtime.now()),
+      (addresses) => this.#addresses.pick(addresses, this.#connections, this.#runtime.now()),
       (reason) => this.#lost(connection, reason),
     );
-    this.#attempts.push(connection);
+    this.#connections.push(connection);
     await connection.shakeHands();
-    if (this.#attempts.includes(connection)) this.#ready(connection);
+    if (this.#connections.includes(connection)) this.#ready(connection);
   }
 
   #ready(connection: Connection): void {
     this.#server.moved(this.#addresses.served(connection.address), connection.address);
-    this.#enter({ name: 'ready', connection });
-    for (const attempt of this.#attempts.splice(0)) if (attempt !== connection) attempt.lose(SUPERSEDED);
+    this.#enter({ name: 'ready' });
+    const other = this.#connections.find((each) => each !== connection);
+    this.#connections = [connection];
+    other?.lose(SUPERSEDED);
     this.#failingSince = undefined;
     this.#write();
   }
@@ -202,21 +195,20 @@ export class Client {
   }
 
   #lost(connection: Connection, reason: MemcachedError): void {
-    if (this.#attempts.includes(connection)) return this.#attemptFailed(connection, reason);
-    if (connection !== this.#connection) return;
-    const { isOwing } = connection;
+    if (!this.#connections.includes(connection)) return;
+    this.#connections = this.#connections.filter((other) => other !== connection);
+    if (this.#state.name !== 'ready') return this.#attemptFailed(connection, reason);
+    const { isOwing, isSilent } = connection;
     if (!isOwing && this.#waiting.length === 0) return this.#enter({ name: 'idle' });
     if (isOwing) this.#server.lost(reason);
-    const now = this.#runtime.now();
-    if (isOwing && (connection.isSilent(now) || !this.#pace.isDue(now))) this.#fail(reason);
+    if (isOwing && (isSilent || !this.#pace.isDue(this.#runtime.now()))) this.#fail(reason);
     else this.#connect();
   }
 
-  #attemptFailed(connection: Connection, reason: MemcachedError): void {
-    this.#attempts = this.#attempts.filter((other) => other !== connection);
+  #attemptFailed({ address }: Connection, reason: MemcachedError): void {
     const isRefused = reason.code === 'WARMING_UP' || reason.code === 'LOGIN_REFUSED';
     this.#pace.attemptFailed(this.#runtime.now(), isRefused);
-    const isAddressLeft = connection.address !== undefined && this.#addresses.isAnyLeft;
+    const isAddressLeft = address !== undefined && this.#addresses.isAnyLeft;
     if (this.#state.name === 'failing' || !isAddressLeft) this.#fail(reason);
   }
 

@@ -120,8 +120,13 @@ export class Connection {
   }
 
   /** How long the oldest response has been due, or the connection, in milliseconds. */
-  silentFor(now: number): number {
+  get silence(): number {
+    const now = this.#runtime.now();
     return now - (this.#connectingSince ?? this.#outstanding[0]?.writtenAt ?? now);
+  }
+
+  get isSilent(): boolean {
+    return this.silence >= RESPONSE_TIMEOUT_MS;
   }
 
   /** Writes calls as one packet, follow-ups last: a server that hangs up at a follow-up has then answered all calls. */
@@ -140,14 +145,10 @@ export class Connection {
     this.#socket.write(encode(requests));
   }
 
-  isSilent(now: number): boolean {
-    return this.silentFor(now) >= RESPONSE_TIMEOUT_MS;
-  }
-
   /** Fails calls whose time is up. If it is silent, it is lost. */
   expire(now: number): void {
     const what = this.#connectingSince === undefined ? 'response' : 'connection';
-    if (this.isSilent(now)) this.lose(new MemcachedError('UNAVAILABLE', `no ${what} within a second`));
+    if (this.isSilent) this.lose(new MemcachedError('UNAVAILABLE', `no ${what} within a second`));
     for (const { call } of this.#outstanding) call?.expire(now, 'no response in time');
   }
 
