@@ -1,11 +1,10 @@
 import assert from 'node:assert/strict';
 import { Addresses } from './addresses.ts';
 import { Call, Connection } from './connection.ts';
-import { MemcachedError } from './errors.ts';
 import { Pace } from './pace.ts';
 import type { Operation, Response } from './protocol.ts';
 import { realRuntime, type Runtime } from './runtime.ts';
-import { Server, type Log, type MemcachedServer } from './server.ts';
+import { MemcachedError, Server, type Log, type MemcachedServer } from './server.ts';
 
 /** How often all deadlines are checked. */
 const TICK_MS = 25;

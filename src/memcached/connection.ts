@@ -1,8 +1,7 @@
-import { MemcachedError } from './errors.ts';
-import { encode, nameOf, nextOpaque, PROBE, PROBE_KEY, ProtocolError, ResponseReader, TOUCH } from './protocol.ts';
+import { encode, nameOf, nextOpaque, OPCODES, PROBE, PROBE_KEY, ProtocolError, ResponseReader } from './protocol.ts';
 import type { Operation, Request, Response } from './protocol.ts';
 import type { Runtime } from './runtime.ts';
-import type { Server } from './server.ts';
+import { MemcachedError, type Server } from './server.ts';
 
 /** How long the network may take to connect, and a server to respond, in milliseconds. */
 const RESPONSE_TIMEOUT_MS = 1000;
@@ -168,7 +167,7 @@ export class Connection {
 
   #hungUp(message: string): void {
     if (this.#isLost) return;
-    if (this.#outstanding[0]?.request.opcode === TOUCH) this.#server.hungUpAtTouch();
+    if (this.#outstanding[0]?.request.opcode === OPCODES.TOUCH) this.#server.hungUpAtTouch();
     this.lose(new MemcachedError('UNAVAILABLE', message));
   }
 

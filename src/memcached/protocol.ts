@@ -18,16 +18,7 @@ const BODY_LENGTH_AT = 8;
 const OPAQUE_AT = 12;
 
 const RESPONSE_MAGIC = 0x81;
-const DELETE = 0x04;
-const INCREMENT = 0x05;
-export const TOUCH = 0x1c;
-const SASL_AUTH = 0x21;
-const NAMES: Readonly<Record<number, string>> = {
-  [DELETE]: 'DELETE',
-  [INCREMENT]: 'INCREMENT',
-  [TOUCH]: 'TOUCH',
-  [SASL_AUTH]: 'SASL_AUTH',
-};
+export const OPCODES = { DELETE: 0x04, INCREMENT: 0x05, TOUCH: 0x1c, SASL_AUTH: 0x21 } as const;
 
 const OK = 0x00;
 const NOT_FOUND = 0x01;
@@ -45,12 +36,10 @@ const MAX_BODY_LENGTH = 1024;
 /** How many characters of a server's own words are quoted. */
 const MAX_QUOTE_LENGTH = 100;
 
-/** One request, encoded but for its key and its opaque. */
+/** One request, encoded but for its opaque, and for its key, which is the last of its bytes. */
 export interface Request {
   readonly opcode: number;
   readonly bytes: Buffer;
-  /** Where the key goes, unless the bytes already hold it. */
-  readonly keyAt: number | undefined;
 }
 
 /** What a server is asked to do with one key: a request whose response is awaited, and perhaps one whose response is ignored. */
@@ -82,7 +71,7 @@ export const PROBE_KEY = '.'.repeat(KEY_LENGTH);
 export const PROBE: Operation = { request: incrementRequest(0, NEVER_CREATE) };
 
 /** Deletes a count. */
-export const REMOVE: Operation = { request: keyRequest(DELETE, Buffer.alloc(0)) };
+export const REMOVE: Operation = { request: keyRequest(OPCODES.DELETE, Buffer.alloc(0)) };
 
 /** Creates a count of 1 that lives for `ttl` seconds. */
 export function create(ttl: number): Operation {
@@ -93,34 +82,33 @@ export function create(ttl: number): Operation {
 export function increment(ttl: number): Operation {
   return {
     request: incrementRequest(0, NEVER_CREATE),
-    followUp: keyRequest(TOUCH, memjs.Utils.makeExpiration(ttl)),
+    followUp: keyRequest(OPCODES.TOUCH, memjs.Utils.makeExpiration(ttl)),
   };
 }
 
-/** Logs in by SASL PLAIN (RFC 4616). It has no key of its own: its key field holds the mechanism. */
+/** Logs in by SASL PLAIN (RFC 4616). Its key is empty: the mechanism stands in that field. */
 export function login(username: string, password: string): Operation {
-  const bytes = memjs.Utils.makeRequestBuffer(SASL_AUTH, 'PLAIN', '', `\0${username}\0${password}`, 0);
-  return { request: { opcode: SASL_AUTH, bytes, keyAt: undefined } };
+  const bytes = memjs.Utils.makeRequestBuffer(OPCODES.SASL_AUTH, 'PLAIN', '', `\0${username}\0${password}`, 0);
+  return { request: { opcode: OPCODES.SASL_AUTH, bytes } };
 }
 
 function incrementRequest(initial: number, expiry: number): Request {
-  return keyRequest(INCREMENT, memjs.Utils.makeAmountInitialAndExpiration(1, initial, expiry));
+  return keyRequest(OPCODES.INCREMENT, memjs.Utils.makeAmountInitialAndExpiration(1, initial, expiry));
 }
 
-/** A request about a key, without a value: the key is the last of its bytes. */
+/** A request about a key, without a value. */
 function keyRequest(opcode: number, extras: Buffer): Request {
-  const bytes = memjs.Utils.makeRequestBuffer(opcode, Buffer.alloc(KEY_LENGTH), extras, '', 0);
-  return { opcode, bytes, keyAt: bytes.length - KEY_LENGTH };
+  return { opcode, bytes: memjs.Utils.makeRequestBuffer(opcode, Buffer.alloc(KEY_LENGTH), extras, '', 0) };
 }
 
-/** Encodes requests as one packet. A key is 32 ASCII characters, an opaque 32 bits without a sign. */
+/** Encodes requests as one packet. A key is 32 ASCII characters or none, an opaque 32 bits without a sign. */
 export function encode(requests: readonly { request: Request; key: string; opaque: number }[]): Buffer {
   const packet = Buffer.concat(requests.map(({ request }) => request.bytes));
   let at = 0;
   for (const { request, key, opaque } of requests) {
     packet.writeUInt32BE(opaque, at + OPAQUE_AT);
-    if (request.keyAt !== undefined) packet.write(key, at + request.keyAt, 'latin1');
     at += request.bytes.length;
+    packet.write(key, at - key.length, 'latin1');
   }
   return packet;
 }
@@ -132,7 +120,8 @@ export function nextOpaque(opaque: number): number {
 
 /** The name of a command, for the log. */
 export function nameOf(opcode: number): string {
-  return NAMES[opcode] ?? `command 0x${opcode.toString(16)}`;
+  const [name] = Object.entries(OPCODES).find(([, each]) => each === opcode) ?? [];
+  return name ?? `command 0x${opcode.toString(16)}`;
 }
 
 const NOTHING = Buffer.alloc(0);
@@ -165,7 +154,7 @@ export class ResponseReader {
 /** The length of the body of the response that begins at `at`. A count is eight bytes and nothing else. */
 function bodyLengthOf(bytes: Buffer, at: number): number {
   const length = bytes.readUInt32BE(at + BODY_LENGTH_AT);
-  const isCount = bytes[at + OPCODE_AT] === INCREMENT && bytes.readUInt16BE(at + STATUS_AT) === OK;
+  const isCount = bytes[at + OPCODE_AT] === OPCODES.INCREMENT && bytes.readUInt16BE(at + STATUS_AT) === OK;
   const isBare = bytes.readUInt16BE(at + KEY_LENGTH_AT) === 0 && bytes[at + EXTRAS_LENGTH_AT] === 0;
   const isPossible = isCount ? length === COUNT_LENGTH && isBare : length <= MAX_BODY_LENGTH;
   if (isPossible) return length;
@@ -185,7 +174,7 @@ function decode(bytes: Buffer, at: number, end: number): Response {
     const words = `${quote(bytes.subarray(body, end))}, status 0x${status.toString(16)}`;
     return give(OUTCOMES[status] ?? 'refused', 0, words);
   }
-  if (opcode !== INCREMENT) return give('ok');
+  if (opcode !== OPCODES.INCREMENT) return give('ok');
   const count = bytes.readUInt32BE(body) * 2 ** 32 + bytes.readUInt32BE(body + 4);
   if (count > 0 && Number.isSafeInteger(count)) return give('ok', count);
   return give('refused', 0, `${bytes.readBigUInt64BE(body)} is no count`);

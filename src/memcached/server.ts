@@ -1,4 +1,3 @@
-import { MemcachedError, type ErrorCode } from './errors.ts';
 import { login, nameOf, type Operation, type Response } from './protocol.ts';
 import type { Runtime } from './runtime.ts';
 
@@ -14,6 +13,26 @@ export interface MemcachedServer {
 export interface Log {
   info(message: string): void;
   warn(message: string): void;
+}
+
+/** Why a server cannot be reached, or did not carry out a command. */
+export type ErrorCode =
+  | 'UNAVAILABLE'
+  | 'WARMING_UP'
+  | 'LOGIN_REFUSED'
+  | 'LOGIN_REQUIRED'
+  | 'LOGIN_UNSUPPORTED'
+  | 'NOT_MEMCACHED'
+  | 'COMMAND_REFUSED';
+
+/** What is wrong with a server. */
+export class MemcachedError extends Error {
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, message: string) {
+    super(message);
+    this.code = code;
+  }
 }
 
 /** How long a refused login may be that of a new add-on, whose login takes some minutes to work. */
