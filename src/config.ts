@@ -68,19 +68,18 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     const isMemory = (value: string): boolean => value === '' || value === 'memory';
     if (text('COUNTERS', '', 'memory, or not set', isMemory) === 'memory') return undefined;
     const provider = providerIn(env);
-    if (provider) return servers(provider);
-    if (!onHeroku) return undefined;
-    complaints.push(
-      'MEMCACHIER_SERVERS is not set; the dynos on Heroku need a Memcached to share. Add one with ' +
-        '"heroku addons:create memcachier:dev", or set COUNTERS=memory to see the bug that it fixes',
-    );
+    if (provider) {
+      const username = login(`${provider}_USERNAME`, `${provider}_PASSWORD`);
+      const password = login(`${provider}_PASSWORD`, `${provider}_USERNAME`);
+      return addresses(`${provider}_SERVERS`).map((address) => ({ ...address, username, password }));
+    }
+    if (onHeroku) {
+      complaints.push(
+        'MEMCACHIER_SERVERS is not set; the dynos on Heroku need a Memcached to share. Add one with ' +
+          '"heroku addons:create memcachier:dev", or set COUNTERS=memory to see the bug that it fixes',
+      );
+    }
     return undefined;
-  }
-
-  function servers(provider: string): MemcachedServer[] {
-    const username = login(`${provider}_USERNAME`, `${provider}_PASSWORD`);
-    const password = login(`${provider}_PASSWORD`, `${provider}_USERNAME`);
-    return addresses(`${provider}_SERVERS`).map((address) => ({ ...address, username, password }));
   }
 
   /** A username or a password. No complaint shows it. */

@@ -10,7 +10,6 @@ import type { FastifyInstance } from 'fastify';
 //
 // Answers say `Connection: close` only while draining. Told so earlier, clients would connect again, and their connections
 // would be reset: stopping listening resets those that wait in the system's queue.
-type State = 'serving' | 'emptying the queue' | 'draining' | 'closed';
 
 // In milliseconds, from the shortest to the longest. Measured by stopping real processes under load.
 /**
@@ -38,7 +37,7 @@ const GIVE_UP_MS = 6000;
 export function prepareShutdown(app: FastifyInstance, listeners: readonly Server[]): () => Promise<void> {
   const connections = new Set<Socket>();
   let accepted = 0;
-  let state: State = 'serving';
+  let isDraining = false;
   let stopping: Promise<void> | undefined;
 
   app.server.on('connection', (socket: Socket) => {
@@ -47,17 +46,15 @@ export function prepareShutdown(app: FastifyInstance, listeners: readonly Server
     socket.on('close', () => connections.delete(socket));
   });
   app.addHook('onSend', (_request, reply, payload, next) => {
-    if (state === 'draining') reply.header('connection', 'close');
+    if (isDraining) reply.header('connection', 'close');
     next(null, payload);
   });
 
   async function shutDown(): Promise<void> {
-    state = 'emptying the queue';
     await emptyQueue();
-    state = 'draining';
+    isDraining = true;
     await drain();
     await app.close();
-    state = 'closed';
   }
 
   /** Accepts the connections in the system's queue, one in each turn of the event loop. Closing would reset them. */

@@ -108,10 +108,7 @@ export class Client {
   }
 
   #start(operation: Operation, key: string, deadline: number): Call {
-    const now = this.#runtime.now();
-    // Asked first, because this call ends a quiet time.
-    const mayHurry = this.#pace.mayHurry(now, this.#connections.length > 0);
-    this.#pace.callCame(now);
+    const mayHurry = this.#pace.callCame(this.#runtime.now(), this.#connections.length > 0);
     if (this.#state.name === 'idle') this.#connect();
     if (this.#state.name === 'failing' && mayHurry) {
       this.#pace.hurry();

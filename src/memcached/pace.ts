@@ -24,20 +24,20 @@ export class Pace {
     return now >= this.#lastAttemptAt + Math.min(this.#pause * this.#jitter, MAX_PAUSE_MS);
   }
 
-  /** Whether a call may start an attempt at once: none is under way, or the call comes after a quiet time. */
-  mayHurry(now: number, isUnderWay: boolean): boolean {
-    return !(isUnderWay && this.#isExpected(now)) && now >= this.#lastAttemptAt + PAUSE_MS;
-  }
-
   /** Makes the next attempt due now. */
   hurry(): void {
     this.#lastAttemptAt = -Infinity;
   }
 
-  /** More calls are expected now: makes the pause short again, also the present one. */
-  callCame(now: number): void {
+  /**
+   * More calls are expected now: makes the pause short again, also the present one. Gives whether this one may start an
+   * attempt at once: none is under way, or it comes after a quiet time.
+   */
+  callCame(now: number, isUnderWay: boolean): boolean {
+    const mayHurry = !(isUnderWay && this.#isExpected(now)) && now >= this.#lastAttemptAt + PAUSE_MS;
     this.#lastCallAt = now;
     this.#pause = PAUSE_MS;
+    return mayHurry;
   }
 
   attemptBegan(now: number): void {
