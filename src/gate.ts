@@ -12,8 +12,8 @@ const METHODS = ['GET', 'HEAD', 'POST'];
 const HOME = /^\/(\?|$)/;
 
 /**
- * Makes Fastify's `onRequest` hook that calls `admit` or answers the request itself. A request whose path is malformed is
- * never admitted.
+ * Makes the gate: it answers a request itself, or calls `admit`. As Fastify's `onRequest` hook it is given `done` for that;
+ * for a malformed path, for which Fastify runs no hook, it is given nothing, and always answers.
  */
 export function gate({ onHeroku, dyno }: Config) {
   const headers = {

@@ -125,7 +125,11 @@ export class Client {
   #resultOf(response: Response): number | undefined {
     const { outcome, count, words } = response;
     if (outcome === 'ok' || outcome === 'not found') {
-      this.#served();
+      if (this.#state.name === 'ready') {
+        // A connection that has served is replaced at once.
+        this.#pace.hurry();
+        this.#server.served();
+      }
       return outcome === 'ok' ? count : undefined;
     }
     if (outcome !== 'auth error') throw this.#server.commandRefusal(response);
@@ -181,13 +185,6 @@ export class Client {
     other?.lose(SUPERSEDED);
     this.#failingSince = undefined;
     this.#write();
-  }
-
-  #served(): void {
-    if (this.#state.name !== 'ready') return;
-    // A connection that has served is replaced at once.
-    this.#pace.hurry();
-    this.#server.served();
   }
 
   #lost(connection: Connection, reason: MemcachedError): void {
