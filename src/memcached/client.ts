@@ -156,7 +156,7 @@ export class Client {
     this.#attemptIfDue(this.#runtime.now());
   }
 
-  /** An attempt that is silent may only be slow, so it continues for a second; or its packets are lost, so another one starts. */
+  /** An attempt that is silent may be slow, so it continues; or its packets are lost, so another one begins beside it. */
   #attemptIfDue(now: number): void {
     const newest = this.#connections.at(-1);
     if (!this.#pace.isDue(now) || (newest && newest.silence < SECOND_ATTEMPT_MS)) return;
