@@ -52,7 +52,7 @@ async function mutate(file) {
     // For the tests that start processes. All mutants are compiled once; the environment tells each process which it runs.
     buildCommand: 'node ../../../node_modules/typescript/bin/tsc',
     concurrency: availableParallelism(),
-    // A test that waits for what never comes fails by itself, within a minute.
+    // A test that waits for what never comes fails within a minute.
     timeoutMS: 60_000,
     ignorePatterns: ['bench', 'build', 'dist', 'docs', 'mutants'],
     reporters: [],

@@ -97,12 +97,12 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
       const [, ipv6, name, port = '11211'] = SERVER.exec(address) ?? [];
       return { host: ipv6 ?? name ?? '', port: Number(port) };
     });
-    if (parsed.every(({ host, port }) => host && port > 0 && port <= 65_535)) return parsed;
+    const isValid = parsed.every(({ host, port }) => host && port > 0 && port <= 65_535);
     let fault = `is ${JSON.stringify(list)}`;
     if (list === '') fault = 'is not set, but its login is';
     // What comes before it is usually a password.
     if (list.includes('@')) fault = 'contains an @';
-    complaints.push(`${name} ${fault}; it must be host or host:port, several separated by commas`);
-    return [];
+    if (!isValid) complaints.push(`${name} ${fault}; it must be host or host:port, several separated by commas`);
+    return parsed;
   }
 }

@@ -50,7 +50,7 @@ export function sendLine(reply: FastifyReply, status: number, line: string): Fas
  * router's is the last. `request.protocol` says the same, but not for a malformed path, and not always in lower case.
  */
 function forwardedProtocol(headers: IncomingHttpHeaders): string | undefined {
-  return headers['x-forwarded-proto']?.toString().split(',').at(-1)?.trim().toLowerCase();
+  return headers['x-forwarded-proto']?.toString().replace(/.*,/, '').trim().toLowerCase();
 }
 
 /** Sends a request to its own address on https. Only the Host header tells which host that is. */
@@ -63,5 +63,5 @@ function redirect({ headers: { host } }: FastifyRequest, reply: FastifyReply, pa
 
 /** The path and query of a request's target, which may be an absolute URL (RFC 9112, 3.2.2). */
 function pathOf(target: string): string {
-  return target.replace(/^[a-z][a-z\d+.-]*:\/\/[^/?#]*\/?/i, '/');
+  return target.replace(/^\w+:\/\/[^/?#]*\/?/, '/');
 }

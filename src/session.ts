@@ -50,7 +50,6 @@ const COOKIE_NAME = /^(?!__(?:Host|Secure)-)[\w!#$%&'*+.^`|~-]+$/i;
 export const session = Object.assign(plugin, {
   // What fastify-plugin would set: it belongs to the scope that registers it, and Fastify refuses it in another major.
   [Symbol.for('skip-override')]: true,
-  [Symbol.for('fastify.display-name')]: 'hello-n-session',
   [Symbol.for('plugin-meta')]: { name: 'hello-n-session', fastify: '5.x' },
 });
 
@@ -95,7 +94,7 @@ class RequestSession implements Session {
     // With this prefix no other host, not even a subdomain, can plant the cookie.
     this.#name = this.#isSecure ? `__Host-${cookieName}` : cookieName;
     this.#sent = fastifyCookie.parse(request.headers.cookie ?? '')[this.#name];
-    this.#id = this.#sent !== undefined && ID_SHAPE.test(this.#sent) ? this.#sent : undefined;
+    this.#id = this.#sent?.match(ID_SHAPE)?.[0];
   }
 
   increment(): Promise<number> {

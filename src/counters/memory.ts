@@ -6,8 +6,6 @@ export class MemoryCounters implements Counters {
   /** By key. All have the same time to live, and each greeting moves its entry to the end, so the next to expire is first. */
   readonly sessions = new Map<string, { count: number; expires: number }>();
   readonly #ttl: number;
-  #users = 0;
-  #sweeper: NodeJS.Timeout | undefined;
 
   /**
    * @param ttl how long a session lives after its last greeting, in seconds, 1 to 2592000
@@ -19,18 +17,15 @@ export class MemoryCounters implements Counters {
   }
 
   open(): void {
-    this.#users += 1;
-    this.#sweeper ??= setInterval(() => this.#sweep(), 1000).unref();
+    // There is nothing to connect to.
   }
 
   close(): void {
-    this.#users = Math.max(0, this.#users - 1);
-    if (this.#users > 0) return;
-    clearInterval(this.#sweeper);
-    this.#sweeper = undefined;
+    // Nor anything to close.
   }
 
   async start(drawKey: () => string): Promise<void> {
+    this.#sweep();
     this.#put(drawKey(), 1);
   }
 
