@@ -1,4 +1,5 @@
 import { EventEmitter, once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import tap, { test, type Test } from 'tap';
 import type { BrowserContextOptions } from 'playwright-core';
 import { startMemcached } from '../support/memcached.ts';
@@ -37,6 +38,8 @@ await test('a visit greets, says who answered, and costs one request, also by a 
   t.same(await visitor.tour(), [STEPS[0]], 'one step, the one to take now');
   t.notOk(await page.getByText('US$').isVisible());
   t.notOk(await page.getByText('Copy result').isVisible());
+  const isPublished = !readFileSync('app.json', 'utf8').includes('/OWNER/');
+  t.equal(await page.getByRole('link').count(), isPublished ? 2 : 0, 'its source, and how to deploy it');
   t.same(await page.evaluate('performance.getEntriesByType("resource")'), []);
   t.same(await visitor.faults(), []);
   const answer = await page.reload();
