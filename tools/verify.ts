@@ -35,16 +35,9 @@ others send it. Says whether each number came exactly once, and which dynos answ
 
 Exit status: 0 if that is so, 1 if not, 2 if it could not run.`;
 
-/** The visitor, after the first greeting. */
-interface Visitor {
-  /** The address after all redirects. */
-  readonly url: URL;
-  /** As a browser sends it: `sid=...` or `__Host-sid=...`. */
-  cookie: string | undefined;
-  readonly first: Greeting;
-}
-
 const { url, requests, seconds, concurrency } = readArguments();
+/** The highest number that the visitor has read, by session. */
+const highest = new Map<string, number>();
 const visitor = await meet(url);
 process.exitCode = report(await greetAgain());
 
@@ -93,22 +86,19 @@ function readNumber(name: string, text: string, least: number, most: number, wha
   throw new Error(`${name} is ${JSON.stringify(text)}; it must be a ${what} from ${least} to ${most}`);
 }
 
-/** Sends the first request, which all others depend on. */
-async function meet(address: URL): Promise<Visitor> {
+/** Sends the first request, which all others depend on. Gives the address after all redirects. */
+async function meet(address: URL): Promise<{ url: URL; cookie: string | undefined; first: Greeting }> {
   try {
     for (let hop = 0; hop <= REDIRECTS; hop++) {
       const start = performance.now();
       const response = await ask(address);
       const location = response.headers.get('location');
-      if (response.status >= 300 && response.status < 400 && location !== null) {
-        await response.body?.cancel();
-        address = new URL(location, address);
-        continue;
+      if (response.status < 300 || response.status >= 400 || location === null) {
+        const first = await read(response, start);
+        return { url: address, cookie: first.session || undefined, first };
       }
-      const { number, dyno } = await read(response);
-      const cookie = sessionCookie(response);
-      const first = { number, dyno, session: cookie ?? '', took: performance.now() - start, known: 0, replaced: false };
-      return { url: address, cookie, first };
+      await response.body?.cancel();
+      address = new URL(location, address);
     }
   } catch (error) {
     couldNotRun(`${address.href}: ${reason(error)}${aboutProxy(address)}`);
@@ -126,8 +116,6 @@ async function greetAgain(): Promise<Answer[]> {
   if (seconds > 0) console.error(`Sending requests for ${several(seconds, 'second')}...`);
   const answers: Answer[] = [visitor.first];
   const end = performance.now() + seconds * 1000;
-  /** The highest number read so far, by session. */
-  const known = new Map([[visitor.cookie, visitor.first.number]]);
   let asked = 1;
   let failures = 0;
 
@@ -139,7 +127,7 @@ async function greetAgain(): Promise<Answer[]> {
   async function greet(): Promise<void> {
     while (goesOn()) {
       asked++;
-      const answer = await greetOnce(known);
+      const answer = await greetOnce();
       answers.push(answer);
       const left = Math.max(0, Math.ceil((end - performance.now()) / 1000));
       showProgress(
@@ -156,21 +144,16 @@ async function greetAgain(): Promise<Answer[]> {
   return answers;
 }
 
-async function greetOnce(numbers: Map<string | undefined, number>): Promise<Answer> {
+async function greetOnce(): Promise<Answer> {
   const start = performance.now();
   const { url, cookie = '' } = visitor;
-  const known = numbers.get(cookie) ?? 0;
+  const known = highest.get(cookie) ?? 0;
   try {
     const response = await ask(url, cookie);
     if (response.status === 503) return { reason: await refusal(response), status: 503 };
-    const { number, dyno } = await read(response);
-    const set = sessionCookie(response);
-    const replaced = set !== undefined && set !== cookie;
-    // A new session replaces one that the store has forgotten.
-    const session = replaced && seconds > 0 ? set : cookie;
-    if (session !== cookie) visitor.cookie = session;
-    numbers.set(session, Math.max(numbers.get(session) ?? 0, number));
-    return { number, dyno, session, took: performance.now() - start, known, replaced };
+    const greeting = await read(response, start, cookie, known);
+    if (greeting.session !== cookie) visitor.cookie = greeting.session;
+    return greeting;
   } catch (error) {
     return { reason: reason(error) };
   }
@@ -182,14 +165,20 @@ function ask(address: URL, cookie?: string): Promise<Response> {
 }
 
 /** Reads a greeting. If the response is none, fails with a sentence for people. */
-async function read(response: Response): Promise<{ number: number; dyno: string }> {
+async function read(response: Response, start: number, cookie = '', known = 0): Promise<Greeting> {
   if (response.status !== 200) throw new Error(await refusal(response));
   const text = await response.text();
-  const [, number] = /^Hello #(\d{1,15})\s*$/.exec(text) ?? [];
+  const [, digits] = /^Hello #(\d{1,15})\s*$/.exec(text) ?? [];
   const dyno = response.headers.get('x-dyno') ?? '';
-  if (number === undefined) throw new Error('its answer is not a greeting such as "Hello #1", so it is not this app');
+  if (digits === undefined) throw new Error('its answer is not a greeting such as "Hello #1", so it is not this app');
   if (!/^[!-~]{1,40}$/.test(dyno)) throw new Error('its greeting names no dyno (X-Dyno), so it is not this app');
-  return { number: Number(number), dyno };
+  const number = Number(digits);
+  const set = sessionCookie(response) ?? cookie;
+  const replaced = cookie !== '' && set !== cookie;
+  // Over time, a new session replaces one that the store has forgotten.
+  const session = replaced && seconds === 0 ? cookie : set;
+  highest.set(session, Math.max(highest.get(session) ?? 0, number));
+  return { number, dyno, session, took: performance.now() - start, known, replaced };
 }
 
 /** The status of an answer, and its text if that is a short line. */
