@@ -5,17 +5,6 @@ import type { AddressInfo, Socket } from 'node:net';
 import { buffer } from 'node:stream/consumers';
 import { pipeline } from 'node:stream/promises';
 
-/** A router like Heroku's: it sends each request to a dyno picked at random. */
-export interface Router {
-  readonly port: number;
-  /** Starts to route to a dyno, which listens on a port of 127.0.0.1. */
-  add(name: string, port: number): void;
-  /** Routes no further request to a dyno. It still answers those under way. */
-  remove(name: string): void;
-  /** Stops listening, and waits until no connection is open, at most 5 s. */
-  close(): Promise<void>;
-}
-
 export interface RouterOptions {
   /** 0, the default, takes any free port. */
   port?: number;
@@ -25,6 +14,8 @@ export interface RouterOptions {
   log?: (line: string, dyno: string | undefined, status: number) => void;
 }
 
+export type Router = Awaited<ReturnType<typeof startRouter>>;
+
 /** How long a dyno may take to answer, in milliseconds, as on Heroku. */
 const ANSWER_TIMEOUT = 30_000;
 /** The dynos close an idle connection after 95 s. The side that sends requests has to close it first, or may lose one. */
@@ -33,22 +24,25 @@ const CLOSE_TIMEOUT = 5000;
 /** Headers that concern one connection only, and those that no visitor may set. */
 const NOT_PASSED_ON = /^(x-forwarded-.*|connection|keep-alive|upgrade|expect|transfer-encoding)$/;
 
-/** Starts a router without dynos: it answers 503 until it has one. Fails if it cannot listen to the port. */
-export async function startRouter({ port = 0, https = false, log }: RouterOptions = {}): Promise<Router> {
+/**
+ * Starts a router like Heroku's, which sends each request to a dyno picked at random. Without dynos it answers 503. Fails
+ * if it cannot listen to the port.
+ */
+export async function startRouter({ port = 0, https = false, log }: RouterOptions = {}) {
   const dynos = new Map<string, number>();
   const agent = new Agent({ keepAlive: true, timeout: IDLE_TIMEOUT });
   const server = createServer({ keepAliveTimeout: IDLE_TIMEOUT }, (...exchange) => void route(...exchange));
   const sockets = new Set<Socket>();
-  server.on('connection', (socket) => {
-    sockets.add(socket);
-    socket.on('close', () => sockets.delete(socket));
-  });
+  server.on('connection', (socket) => sockets.add(socket.on('close', () => sockets.delete(socket))));
   server.listen(port, '127.0.0.1');
   await once(server, 'listening');
   return {
     port: (server.address() as AddressInfo).port,
-    add: (name, dynoPort) => dynos.set(name, dynoPort),
-    remove: (name) => dynos.delete(name),
+    /** Starts to route to a dyno, which listens on a port of 127.0.0.1. */
+    add: (name: string, dynoPort: number): void => void dynos.set(name, dynoPort),
+    /** Routes no further request to a dyno. It still answers those under way. */
+    remove: (name: string) => dynos.delete(name),
+    /** Stops listening, and waits until no connection is open, at most 5 s. */
     close: async () => {
       const deadline = setTimeout(() => server.closeAllConnections(), CLOSE_TIMEOUT);
       const closed = once(server, 'close');
@@ -69,10 +63,9 @@ export async function startRouter({ port = 0, https = false, log }: RouterOption
     const headers = passedOn(request.headers);
     if (https) headers['x-forwarded-proto'] = 'https';
     if (body.length > 0) headers['content-length'] = String(body.length);
-    const visitorLeft = new AbortController();
-    response.on('close', () => visitorLeft.abort());
-    const { signal } = visitorLeft;
-    const options = { host: '127.0.0.1', agent, timeout: ANSWER_TIMEOUT, signal, method, path, headers };
+    const visit = new AbortController();
+    response.on('close', () => visit.abort());
+    const options = { agent, timeout: ANSWER_TIMEOUT, signal: visit.signal, method, path, headers };
     const dyno = await askAny([...dynos], options, body, response);
     const service = `service=${Math.round(performance.now() - start)}ms status=${response.statusCode}`;
     const target = `method=${method} path=${JSON.stringify(path)}`;
@@ -87,11 +80,10 @@ async function askAny(
   body: Buffer,
   response: ServerResponse,
 ): Promise<string | undefined> {
-  const [dyno] = untried.splice(Math.floor(Math.random() * untried.length), 1);
-  if (!dyno) return refuse(response, 'No web dyno is running');
-  const [name, port] = dyno;
+  const [[name, port] = []] = untried.splice(Math.floor(Math.random() * untried.length), 1);
+  if (!name) return refuse(response, 'No web dyno is running');
   try {
-    await ask({ ...options, port }, body, response);
+    await ask({ ...options, host: '127.0.0.1', port }, body, response);
     return name;
   } catch (error) {
     if (isBeforeSending(error)) return askAny(untried, options, body, response);
