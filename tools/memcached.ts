@@ -15,8 +15,6 @@ export interface MemcachedOptions {
   readonly login?: Login;
   /** More arguments for memcached. */
   readonly args?: readonly string[];
-  /** Any free port by default. */
-  readonly port?: number;
 }
 
 /** A memcached on 127.0.0.1. */
@@ -33,17 +31,26 @@ export function whyNoLogin(): string {
 }
 
 /** Starts memcached. Fails with a sentence for people if it is not installed or does not start. */
-export async function startMemcached({ login, args = [], port: wanted }: MemcachedOptions = {}) {
-  const port = wanted ?? (await freePort());
+export async function startMemcached({ login, args = [] }: MemcachedOptions = {}) {
+  const port = await freePort();
   const database = login && createDatabase(login);
   let child = await run();
 
   async function run(): Promise<ChildProcess> {
-    const started = start(
-      'memcached',
-      ['-u', 'nobody', '-l', '127.0.0.1', '-p', String(port), '-U', '0', ...(database ? ['-S'] : []), ...args],
-      { stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, ...database?.env } },
-    );
+    const all = [
+      '-u',
+      'nobody',
+      '-l',
+      '127.0.0.1',
+      '-p',
+      String(port),
+      '-U',
+      '0',
+      ...(database ? ['-S'] : []),
+      ...args,
+    ];
+    const env = { ...process.env, ...database?.env };
+    const started = start('memcached', all, { stdio: ['ignore', 'ignore', 'pipe'], env });
     let complaint = '';
     started.stderr?.setEncoding('utf8').on('data', (text: string) => (complaint ||= text));
     try {
@@ -123,22 +130,19 @@ function createDatabase(login: Login) {
   writeFileSync(join(folder, 'memcached.conf'), `mech_list: plain\nsasldb_path: ${file}\n`);
   // memcached reads them as nobody.
   chmodSync(folder, 0o755);
-  const remove = (): void => rmSync(folder, { recursive: true, force: true });
   process.once('exit', remove);
+  set(login);
+  /** `env` makes memcached use it. */
+  return { env: { SASL_CONF_PATH: folder }, set, remove };
 
   function set({ username, password }: Login): void {
-    execFileSync('saslpasswd2', ['-p', '-f', file, '-a', 'memcached', '-c', '-u', hostname(), username], {
-      input: password,
-      env: SASL_ENV,
-    });
+    const args = ['-p', '-f', file, '-a', 'memcached', '-c', '-u', hostname(), username];
+    execFileSync('saslpasswd2', args, { input: password, env: SASL_ENV });
     chmodSync(file, 0o644);
   }
 
-  set(login);
-  const release = (): void => {
+  function remove(): void {
     process.off('exit', remove);
-    remove();
-  };
-  /** `env` makes memcached use it. */
-  return { env: { SASL_CONF_PATH: folder }, set, remove: release };
+    rmSync(folder, { recursive: true, force: true });
+  }
 }

@@ -4,9 +4,6 @@ import { createConnection, createServer, type AddressInfo } from 'node:net';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** How long `stop` waits before it uses SIGKILL, in milliseconds. */
-const STOP_TIMEOUT = 10_000;
-
 const running = new Set<ChildProcess>();
 let endThisProcess = (): void => process.exit(1);
 
@@ -35,16 +32,6 @@ export function start(command: string, args: readonly string[], options: SpawnOp
   return child;
 }
 
-/**
- * Sends a signal to the process with this id, and to no other: kill(2) takes 0 and negative numbers for whole process
- * groups, the caller's own among them. Fails if it is no such id, or if there is no such process.
- */
-export function kill(pid: number | undefined, signal: NodeJS.Signals): void {
-  if (pid === undefined || !Number.isInteger(pid) || pid <= 1)
-    throw new RangeError(`${pid} is not the id of a process`);
-  process.kill(pid, signal);
-}
-
 /** Calls `hear` with each line that a child prints, on standard output and standard error. */
 export function readLines(child: ChildProcess, hear: (line: string) => void): void {
   for (const input of [child.stdout, child.stderr]) if (input) createInterface({ input }).on('line', hear);
@@ -58,7 +45,7 @@ export function readLines(child: ChildProcess, hear: (line: string) => void): vo
 export async function stop(child: ChildProcess, signal: NodeJS.Signals = 'SIGTERM'): Promise<number | string | null> {
   if (isRunning(child)) {
     const exit = once(child, 'exit');
-    const timer = setTimeout(() => child.kill('SIGKILL'), STOP_TIMEOUT);
+    const timer = setTimeout(() => child.kill('SIGKILL'), 10_000);
     child.kill(signal);
     await exit;
     clearTimeout(timer);

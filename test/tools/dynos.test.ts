@@ -1,11 +1,17 @@
+import { execFileSync } from 'node:child_process';
 import { createServer } from 'node:net';
 import { test } from 'tap';
-import { kill, start, stop, until } from '../../tools/processes.ts';
+import { start, stop, until } from '../../tools/processes.ts';
 import { startMemcached } from '../support/memcached.ts';
 import { listening, UNCOVERED } from '../support/web.ts';
 import { childrenOf, gone, inTerminal, run, startDynos, type Dynos } from '../support/tools.ts';
 
 const TOOL = 'build/tools/dynos.js';
+
+/** Sends a signal to the process with this id. Fails if there is none. */
+function kill(pid: number | undefined, signal: NodeJS.Signals): void {
+  execFileSync('kill', ['-s', signal.slice(3), String(pid)]);
+}
 
 /** Which dynos answer, by so many requests that none is left out. */
 async function answering({ url }: Pick<Dynos, 'url'>): Promise<string[]> {
