@@ -1,5 +1,5 @@
 import { parseArgs } from 'node:util';
-import { providerIn, readConfig, type Config } from '../src/config.ts';
+import { providerIn, readConfig } from '../src/config.ts';
 import { Formation } from './formation.ts';
 import { logTo } from './logs.ts';
 import { startMemcached, type Memcached } from './memcached.ts';
@@ -45,7 +45,6 @@ const settings: NodeJS.ProcessEnv = {
   PORT: process.env.PORT || '5006',
   ...(memory && { COUNTERS: 'memory' }),
 };
-const { port } = readConfigOrExit();
 const terminal = new Terminal();
 const log = logTo((line) => terminal.print(line), process.stdout.isTTY ? process.stdout.getColorDepth() : 1);
 /** Who answered the requests since they were shown last, and whether each is shown at once. */
@@ -115,21 +114,18 @@ function readQuantity(text: string): number {
   return number;
 }
 
-function readConfigOrExit(): Config {
-  try {
-    return readConfig(settings);
-  } catch (error) {
-    return exit((error as Error).message);
-  }
-}
-
+/** Also says what is wrong in the settings, once for all dynos. */
 async function startRouterOrExit(): Promise<Router> {
   try {
+    const { port } = readConfig(settings);
     return await startRouter({ port, https, log: hearRequest });
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
+    if (code === undefined) return exit(message);
     const complaint = code === 'EADDRINUSE' ? 'is in use' : `cannot be used (${message})`;
-    return exit(`PORT ${port} ${complaint}. Set the variable PORT to another, such as ${port + 1}`);
+    return exit(
+      `PORT ${settings.PORT} ${complaint}. Set the variable PORT to another, such as ${Number(settings.PORT) + 1}`,
+    );
   }
 }
 
@@ -211,7 +207,7 @@ async function obey(command: string): Promise<string> {
 
 function hearRequest(line: string, dyno: string | undefined, status: number): void {
   if (showsEach) log('local', 'router', line);
-  else answered.push(status >= 500 ? `${dyno ?? 'no dyno'} (${status})` : (dyno ?? 'no dyno'));
+  else answered.push(`${dyno ?? 'no dyno'}${status >= 500 ? ` (${status})` : ''}`);
 }
 
 /** All requests since the last time in one line: `web.1 9, web.2 11`. */
