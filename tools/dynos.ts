@@ -2,9 +2,9 @@ import { parseArgs } from 'node:util';
 import { providerIn, readConfig } from '../src/config.ts';
 import { Formation } from './formation.ts';
 import { logTo } from './logs.ts';
-import { startMemcached, type Memcached } from './memcached.ts';
-import { howEnded, onSignal } from './processes.ts';
+import { onSignal } from './processes.ts';
 import { startRouter, type Router } from './router.ts';
+import { startStore } from './store.ts';
 import { Terminal } from './terminal.ts';
 import { byName, several, tally } from './verdict.ts';
 
@@ -29,15 +29,6 @@ const COMMANDS = `  web=2 or 2      scales to two dynos
   help            shows this
   Ctrl-C          stops everything`;
 
-/** What the memcached that was started here does, and what it can be told then. After a crash it is `restarting`. */
-const STORE: Readonly<Record<StoreState, readonly string[]>> = {
-  running: ['stall', 'stop'],
-  stalled: ['resume', 'stop'],
-  stopped: ['start'],
-  restarting: [],
-};
-type StoreState = 'running' | 'stalled' | 'stopped' | 'restarting';
-
 const { quantity, memory, https } = readArguments();
 /** The environment variables that all dynos share. */
 const settings: NodeJS.ProcessEnv = {
@@ -54,8 +45,7 @@ setInterval(showRequests, 1000).unref();
 const router = await startRouterOrExit();
 terminal.print(`Starting ${several(quantity, 'dyno')}...`);
 const formation = new Formation({ router, log, env: settings });
-let store: Memcached | undefined;
-let storeState: StoreState = 'running';
+let store: Awaited<ReturnType<typeof startStore>> | undefined;
 let stopped: Promise<never> | undefined;
 onSignal(() => void stop(0));
 // The reader of the output has gone.
@@ -135,48 +125,12 @@ async function findCounters(): Promise<string> {
   const provider = providerIn(settings);
   if (provider) return `the Memcached that ${provider}_SERVERS names`;
   try {
-    store = await startMemcached();
-    restartWhenItEnds(store);
+    store = await startStore(log, (error) => void fail(error));
     settings.MEMCACHE_SERVERS = store.address;
     return `memcached at ${store.address}`;
   } catch (error) {
     return fail(error, 'npm run dynos -- --memory works without it, to show the difference');
   }
-}
-
-function restartWhenItEnds(memcached: Memcached): void {
-  const { child } = memcached;
-  child.once('exit', () => {
-    if (isStopping() || storeState === 'stopped') return;
-    storeState = 'restarting';
-    log('local', 'memcached', `exited (${howEnded(child)}), restarting in 1 s without its counts`);
-    setTimeout(() => void startAgain(memcached).catch(fail), 1000);
-  });
-}
-
-async function startAgain(memcached: Memcached): Promise<void> {
-  await memcached.restart();
-  storeState = 'running';
-  restartWhenItEnds(memcached);
-}
-
-/** Gives what it has done, for people. */
-async function changeStore(order: string): Promise<string> {
-  if (!store) throw new Error(`The counts are in ${place}. Only a memcached that was started here can be changed`);
-  if (!STORE[storeState].includes(order)) {
-    const possible = STORE[storeState].map((other) => `store ${other}`).join(' or ');
-    throw new Error(`The store is ${storeState}${possible && `; type ${possible}`}`);
-  }
-  if (order === 'stop') {
-    storeState = 'stopped';
-    await store.kill();
-    return 'The store is stopped, and its counts are lost';
-  }
-  if (order === 'stall') await store.stall();
-  else if (order === 'resume') store.resume();
-  else await startAgain(store);
-  storeState = order === 'stall' ? 'stalled' : 'running';
-  return `The store is ${storeState}`;
 }
 
 async function carryOut(command: string): Promise<void> {
@@ -197,7 +151,10 @@ async function obey(command: string): Promise<string> {
     await formation.restart(dyno);
     return `Restarted ${dyno}`;
   }
-  if (order !== undefined) return changeStore(order);
+  if (order !== undefined) {
+    if (store) return store.change(order);
+    throw new Error(`The counts are in ${place}. Only a memcached that was started here can be changed`);
+  }
   if (command === 'log') {
     showsEach = !showsEach;
     return showsEach ? 'Each request is shown' : 'Requests are counted';
