@@ -61,11 +61,11 @@ function readArguments(): { url: URL; requests: number; seconds: number; concurr
     if (rest.length > 0) throw new Error(`Give one address, not ${positionals.join(' ')}`);
     if (values.for !== undefined && values.requests !== undefined)
       throw new Error('Give --for or --requests, not both');
+    const duration = values.for?.replace(/s$/, '');
     return {
       url: readAddress(address),
       requests: readNumber('--requests', values.requests ?? '100', 2, 1_000_000),
-      seconds:
-        values.for === undefined ? 0 : readNumber('--for', values.for.replace(/s$/, ''), 1, 3600, 'number of seconds'),
+      seconds: duration === undefined ? 0 : readNumber('--for', duration, 1, 3600, 'number of seconds'),
       concurrency: readNumber('--concurrency', values.concurrency, 1, 1000),
     };
   } catch (error) {
