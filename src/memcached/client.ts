@@ -79,7 +79,7 @@ export class Client {
   open(log: Log): void {
     if (this.#state.name !== 'closed') return;
     this.#server.open(log);
-    this.#connect();
+    this.#connect(); // 1
   }
 
   /** Fails all calls, and closes all sockets. The client may be opened again. */
@@ -109,10 +109,10 @@ export class Client {
 
   #start(operation: Operation, key: string, deadline: number): Call {
     const mayHurry = this.#pace.callCame(this.#runtime.now(), this.#connections.length > 0);
-    if (this.#state.name === 'idle') this.#connect();
+    if (this.#state.name === 'idle') this.#connect(); // 1
     if (this.#state.name === 'failing' && mayHurry) {
       this.#pace.hurry();
-      this.#connect();
+      this.#connect(); // 7
     }
     if ('reason' in this.#state) throw this.#state.reason;
     const call = new Call(operation, key, deadline);
@@ -179,7 +179,7 @@ export class Client {
 
   #ready(connection: Connection): void {
     this.#server.moved(this.#addresses.served(connection.address), connection.address);
-    this.#enter({ name: 'ready' });
+    this.#enter({ name: 'ready' }); // 2
     const other = this.#connections.find((each) => each !== connection);
     this.#connections = [connection];
     other?.lose(SUPERSEDED);
@@ -192,17 +192,17 @@ export class Client {
     this.#connections = this.#connections.filter((other) => other !== connection);
     if (this.#state.name !== 'ready') return this.#attemptFailed(connection, reason);
     const { isOwing, isSilent } = connection;
-    if (!isOwing && this.#waiting.length === 0) return this.#enter({ name: 'idle' });
+    if (!isOwing && this.#waiting.length === 0) return this.#enter({ name: 'idle' }); // 5
     if (isOwing) this.#server.lost(reason);
-    if (isOwing && (isSilent || !this.#pace.isDue(this.#runtime.now()))) this.#fail(reason);
-    else this.#connect();
+    if (isOwing && (isSilent || !this.#pace.isDue(this.#runtime.now()))) this.#fail(reason); // 6
+    else this.#connect(); // 4
   }
 
   #attemptFailed({ address }: Connection, reason: MemcachedError): void {
     const isRefused = reason.code === 'WARMING_UP' || reason.code === 'LOGIN_REFUSED';
     this.#pace.attemptFailed(this.#runtime.now(), isRefused);
     const isAddressLeft = address !== undefined && this.#addresses.isAnyLeft;
-    if (this.#state.name === 'failing' || !isAddressLeft) this.#fail(reason);
+    if (this.#state.name === 'failing' || !isAddressLeft) this.#fail(reason); // 3
   }
 
   #fail(reason: MemcachedError): void {
