@@ -194,7 +194,8 @@ export class Client {
     const { isOwing, isSilent } = connection;
     if (!isOwing && this.#waiting.length === 0) return this.#enter({ name: 'idle' }); // 5
     if (isOwing) this.#server.lost(reason);
-    if (isOwing && (isSilent || !this.#pace.isDue(this.#runtime.now()))) this.#fail(reason); // 6
+    if (isOwing && (isSilent || !this.#pace.isDue(this.#runtime.now())))
+      this.#fail(reason); // 6
     else this.#connect(); // 4
   }
 
