@@ -17,7 +17,7 @@ export class Addresses {
       if (attempts.some((attempt) => attempt.address === address)) return Infinity;
       return this.#triedAt.get(address) ?? (address === this.#serving ? -2 : -1);
     };
-    const [first = ''] = [...all].sort((one, other) => rank(one) - rank(other));
+    const [first] = [...all].sort((one, other) => rank(one) - rank(other)) as [string];
     this.#triedAt.set(first, now);
     return first;
   }

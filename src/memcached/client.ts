@@ -57,7 +57,7 @@ export class Client {
   #waiting: Call[] = [];
   /** Undefined while it is ready, and until an attempt has failed. */
   #failingSince: number | undefined;
-  #cancelTick: (() => void) | undefined;
+  #isTicking = false;
 
   constructor(server: MemcachedServer, runtime: Runtime = realRuntime(server.host, server.port)) {
     this.#runtime = runtime;
@@ -88,8 +88,6 @@ export class Client {
     this.#enter(CLOSED);
     for (const connection of this.#connections.splice(0)) connection.lose(CLOSED.reason);
     this.#failingSince = undefined;
-    this.#cancelTick?.();
-    this.#cancelTick = undefined;
   }
 
   /**
@@ -117,7 +115,7 @@ export class Client {
     if ('reason' in this.#state) throw this.#state.reason;
     const call = new Call(operation, key, deadline);
     this.#waiting.push(call);
-    if (this.#state.name === 'ready' && this.#waiting.length === 1) this.#runtime.endOfTurn(() => this.#write());
+    if (this.#waiting.length === 1) this.#runtime.endOfTurn(() => this.#write());
     this.#keepTicking();
     return call;
   }
@@ -160,7 +158,7 @@ export class Client {
   #attemptIfDue(now: number): void {
     const newest = this.#connections.at(-1);
     if (!this.#pace.isDue(now) || (newest && newest.silence < SECOND_ATTEMPT_MS)) return;
-    if (this.#connections.length === 2) this.#connections.pop()?.lose(SUPERSEDED);
+    for (const second of this.#connections.splice(1)) second.lose(SUPERSEDED);
     this.#pace.attemptBegan(now);
     void this.#attempt();
   }
@@ -218,8 +216,10 @@ export class Client {
   }
 
   #keepTicking(): void {
-    this.#cancelTick ??= this.#runtime.after(TICK_MS, () => {
-      this.#cancelTick = undefined;
+    if (this.#isTicking) return;
+    this.#isTicking = true;
+    this.#runtime.after(TICK_MS, () => {
+      this.#isTicking = false;
       this.#tick(this.#runtime.now());
     });
   }

@@ -91,7 +91,7 @@ export class Connection {
     this.#socket = runtime.connect((addresses) => (this.#isLost ? '' : (this.address = pick(addresses))));
     this.#socket.on('data', (piece: Buffer) => this.#read(piece));
     this.#socket.on('error', ({ message }) => this.#hungUp(message));
-    for (const event of ['end', 'close']) this.#socket.on(event, () => this.#hungUp('it closed the connection'));
+    this.#socket.on('end', () => this.#hungUp('it closed the connection'));
   }
 
   /** Settles when it is connected, logged in, and has had a response about a key. If it is lost before, it may not settle. */
@@ -166,7 +166,6 @@ export class Connection {
   }
 
   #hungUp(message: string): void {
-    if (this.#isLost) return;
     if (this.#outstanding[0]?.request.opcode === OPCODES.TOUCH) this.#server.hungUpAtTouch();
     this.lose(new MemcachedError('UNAVAILABLE', message));
   }

@@ -15,8 +15,8 @@ export interface Runtime {
   random(): number;
   /** Calls back at the end of this turn of the event loop. */
   endOfTurn(action: () => void): void;
-  /** Calls back after some milliseconds, when all that has arrived by then has been read. Gives what cancels it. */
-  after(milliseconds: number, action: () => void): () => void;
+  /** Calls back after some milliseconds, when all that has arrived by then has been read. */
+  after(milliseconds: number, action: () => void): void;
 }
 
 /** The real one, for one server. */
@@ -47,13 +47,6 @@ export function realRuntime(host: string, port: number): Runtime {
     now: () => performance.now(),
     random: Math.random,
     endOfTurn: setImmediate,
-    after(milliseconds, action) {
-      let immediate: NodeJS.Immediate | undefined;
-      const timer = setTimeout(() => (immediate = setImmediate(action)), milliseconds);
-      return () => {
-        clearTimeout(timer);
-        clearImmediate(immediate);
-      };
-    },
+    after: (milliseconds, action) => void setTimeout(() => setImmediate(action), milliseconds),
   };
 }
