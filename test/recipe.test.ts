@@ -3,23 +3,20 @@ import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } fr
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { test } from 'tap';
+import { freePort, until } from '../tools/processes.ts';
 import { blocks, inlineCode, read, root } from './support/docs.ts';
 import { startMemcached } from './support/memcached.ts';
-import { freePort, readLines, start, stop, until } from '../tools/processes.ts';
+import { startProgram, type Owner } from './support/program.ts';
 import { systemEnvironment } from './support/web.ts';
-
-interface Test {
-  teardown(action: () => unknown): void;
-}
 
 const README = read('README.md');
 
 /** The app that the README shows, from what it says to copy and to install, in a folder of its own. */
 class ReadersApp {
   readonly folder = mkdtempSync(join(tmpdir(), 'hello-n-readme-'));
-  readonly #t: Test;
+  readonly #t: Owner;
 
-  constructor(t: Test) {
+  constructor(t: Owner) {
     this.#t = t;
     t.teardown(() => rmSync(this.folder, { recursive: true }));
     const section = README.slice(README.indexOf('## Take it along'));
@@ -70,18 +67,14 @@ class ReadersApp {
   }
 
   /** Runs it with this Node.js, and gives what it logs. */
-  async run(file: string, port: number, settings: Record<string, string> = {}): Promise<string[]> {
-    const child = start(process.execPath, [file], {
+  async run(file: string, port: number, settings: Record<string, string> = {}): Promise<() => string> {
+    const { out, err } = startProgram(this.#t, [process.execPath, file], {
       cwd: this.folder,
       // Without tap's NODE_OPTIONS, which would compile TypeScript in the child process.
       env: { ...systemEnvironment(), NODE_OPTIONS: '', ...settings },
-      stdio: ['ignore', 'pipe', 'pipe'],
     });
-    this.#t.teardown(() => stop(child, 'SIGKILL'));
-    const log: string[] = [];
-    readLines(child, (line) => log.push(line));
-    await until('the app listens', () => log.some((line) => line.includes(`:${port}"`)));
-    return log;
+    await until('the app listens', () => out().includes(`:${port}"`));
+    return () => out() + err();
   }
 }
 
@@ -128,7 +121,10 @@ await test('the session runs in another TypeScript app, as the README tells it',
   t.equal(answer.status, 503);
   t.notMatch(await answer.text(), /localhost|127\.0\.0\.1|::1/);
   t.strictSame(
-    log.filter((line) => !/^\{"level":(?:30|40)/.test(line)).filter((line) => !line.includes('"statusCode":503')),
+    log()
+      .trimEnd()
+      .split('\n')
+      .filter((line) => !/^\{"level":(?:30|40)|"statusCode":503/.test(line)),
     [],
     'nothing but the lost store is wrong',
   );

@@ -3,61 +3,11 @@ import { stat } from 'node:fs/promises';
 import { createConnection, type AddressInfo } from 'node:net';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import fastify from 'fastify';
-import tap, { test, type Test } from 'tap';
+import { test, type Test } from 'tap';
 import { prepareShutdown } from '../src/shutdown.ts';
 import { until } from '../tools/processes.ts';
-import { startRouter } from '../tools/router.ts';
 import { startMemcached } from './support/memcached.ts';
-import { Visitor } from './support/visitors.ts';
-import { startWeb, UNCOVERED, type Web } from './support/web.ts';
-
-const DYNOS = 5;
-const CLIENTS = 40;
-/** How many times in a row: `REPEAT=30 npx tap test/shutdown.test.ts`. */
-const REPEAT = Number(process.env.REPEAT || 1);
-
-tap.setTimeout(120_000 * REPEAT);
-
-for (let round = 1; round <= REPEAT; round++) {
-  await test(`five dynos restarted one after the other under load lose no request (${round} of ${REPEAT})`, async (t) => {
-    const memcached = await startMemcached(t);
-    const router = await startRouter({ https: true });
-    t.teardown(() => router.close());
-    const start = (n: number): Promise<Web> =>
-      startWeb(t, { ...UNCOVERED, DYNO: `web.${n + 1}`, MEMCACHIER_SERVERS: memcached.address });
-    // Each dyno and the one that replaces it: under load a start takes long.
-    const dynos: Web[] = [];
-    for (let n = 0; n < 2 * DYNOS; n++) dynos.push(await start(n % DYNOS));
-    const add = (n: number): void => router.add(`process ${n}`, dynos[n]?.port ?? 0);
-    for (let n = 0; n < DYNOS; n++) add(n);
-
-    let [greetings, pausing] = [0, false];
-    const failures: string[] = [];
-    const answering = new Set<unknown>();
-    const clients = Array.from({ length: CLIENTS }, async () => {
-      const visitor = new Visitor(`http://127.0.0.1:${router.port}/`);
-      for (let count = 1; !pausing && failures.length === 0; count++) {
-        const { body, headers } = await visitor.ask();
-        greetings++;
-        answering.add(headers['x-dyno']);
-        const expected = `Hello #${count}\n`;
-        if (body !== expected) failures.push(`${String(headers['x-dyno'])}: ${body}, not ${expected}`);
-      }
-      await visitor.stop();
-    });
-
-    for (const [n, old] of dynos.slice(0, DYNOS).entries()) {
-      add(n + DYNOS);
-      const before = greetings;
-      await until('all dynos are busy', () => greetings > before + 5 * CLIENTS || failures.length > 0);
-      t.equal(await old.stop(), 0, 'the old dyno exits with 0');
-    }
-    pausing = true;
-    await Promise.all(clients);
-    t.strictSame(failures, [], `none of ${greetings} greetings failed, and each session counted without a gap`);
-    t.equal(answering.size, DYNOS);
-  });
-}
+import { startWeb, type Web } from './support/web.ts';
 
 /** A connection to a web process, on which a test says exactly what is sent. */
 class Visit {

@@ -3,6 +3,7 @@ import type { Test } from 'tap';
 import type { Counters, UnavailableCode } from '../../src/counters/counters.ts';
 import { MemcachedCounters } from '../../src/counters/memcached.ts';
 import type { Login } from './memcached.ts';
+import type { Owner } from './program.ts';
 
 interface Options {
   readonly ttl?: number;
@@ -14,7 +15,7 @@ interface Options {
 
 /** Counters in this process, connected to servers on the loopback address, until the test ends. */
 export function openCounters(
-  t: { teardown(action: () => unknown): void },
+  t: Owner,
   ports: readonly number[],
   { ttl = 60, login, log = [], host = '127.0.0.1' }: Options = {},
 ): MemcachedCounters {

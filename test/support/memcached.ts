@@ -1,4 +1,5 @@
 import * as tools from '../../tools/memcached.ts';
+import type { Owner } from './program.ts';
 
 export type { Login, Memcached } from '../../tools/memcached.ts';
 
@@ -11,10 +12,7 @@ export function withLogin(isNeeded = true): { skip: string | false } {
 }
 
 /** Starts a memcached that ends with the test. */
-export async function startMemcached(
-  t: { teardown(action: () => unknown): void },
-  options?: tools.MemcachedOptions,
-): Promise<tools.Memcached> {
+export async function startMemcached(t: Owner, options?: tools.MemcachedOptions): Promise<tools.Memcached> {
   const memcached = await tools.startMemcached(options);
   t.teardown(() => memcached.stop());
   return memcached;

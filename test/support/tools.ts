@@ -1,8 +1,7 @@
 import { execFileSync, type ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
-import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
-import { isRunning, start, stop, until } from '../../tools/processes.ts';
+import { isRunning, until } from '../../tools/processes.ts';
+import { startProgram, type Owner } from './program.ts';
 import { UNCOVERED } from './web.ts';
 
 /** `npm run dynos`, running. */
@@ -29,10 +28,13 @@ const BUILD = fileURLToPath(new URL('../../build/tools/', import.meta.url));
 
 /** Runs a tool to its end. Its environment has nothing of the app's or tap's. */
 export async function run(tool: string, args: readonly string[], env: Record<string, string> = {}): Promise<Outcome> {
-  const child = startTool(tool, args, env);
-  if (!child.stdout || !child.stderr) throw new Error('no output');
-  const [out, err] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')]);
-  return { status: child.exitCode, out, err };
+  const { child, out, err, ended } = startProgram(
+    { teardown: () => undefined },
+    commandOf(tool, args),
+    environment(env),
+  );
+  await ended;
+  return { status: child.exitCode, out: out(), err: err() };
 }
 
 /**
@@ -40,17 +42,17 @@ export async function run(tool: string, args: readonly string[], env: Record<str
  * on a terminal only, in which they are a child of `script`.
  */
 export async function startDynos(
-  t: { teardown(action: () => unknown): void },
+  t: Owner,
   args: readonly string[] = [],
   env: Record<string, string> = {},
   onTerminal = false,
 ): Promise<Dynos> {
-  const child = startTool('dynos', args, { PORT: '0', ...env }, onTerminal);
-  t.teardown(() => stop(child));
+  const command = commandOf('dynos', args);
+  const { child } = startProgram(t, onTerminal ? inTerminal(command) : command, environment({ PORT: '0', ...env }));
   const lines: string[] = [];
   let rest = '';
   for (const output of [child.stdout, child.stderr])
-    output?.setEncoding('utf8').on('data', (text: string) => {
+    output?.on('data', (text: string) => {
       const complete = (rest + text).split('\n');
       rest = complete.pop() ?? '';
       lines.push(...complete.map(asShown));
@@ -103,18 +105,12 @@ function processes(): { id: number; parent: number; command: string }[] {
     .map(([, id, parent, , command = '']) => ({ id: Number(id), parent: Number(parent), command }));
 }
 
-function startTool(
-  tool: string,
-  args: readonly string[],
-  env: Record<string, string>,
-  onTerminal = false,
-): ChildProcess {
-  const command = [process.execPath, `${BUILD}${tool}.js`, ...args];
-  const [program = '', ...rest] = onTerminal ? inTerminal(command) : command;
-  return start(program, rest, {
-    env: { ...UNCOVERED, PATH: process.env.PATH, TERM: 'xterm', ...env },
-    stdio: ['pipe', 'pipe', 'pipe'],
-  });
+function commandOf(tool: string, args: readonly string[]): string[] {
+  return [process.execPath, `${BUILD}${tool}.js`, ...args];
+}
+
+function environment(env: Record<string, string>): { env: Record<string, string | undefined> } {
+  return { env: { ...UNCOVERED, PATH: process.env.PATH, TERM: 'xterm', ...env } };
 }
 
 /** What runs a command on a terminal of its own. */

@@ -1,9 +1,9 @@
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import type { AddressInfo, Server, Socket } from 'node:net';
-import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { start, stop, until } from '../../tools/processes.ts';
+import { isRunning, stop, until } from '../../tools/processes.ts';
+import { startProgram, type Owner } from './program.ts';
 
 /** A web process, as Heroku runs it. */
 export interface Web {
@@ -17,45 +17,43 @@ export interface Web {
   stop(signal?: NodeJS.Signals): Promise<number | string | null>;
 }
 
-const SERVER = fileURLToPath(new URL('../../dist/server.js', import.meta.url));
+export const SERVER = fileURLToPath(new URL('../../dist/server.js', import.meta.url));
+
+/** What it logs when it listens; what it says of the store may come first. */
+const PORT = /http:.*:(\d+)\//;
 
 /** Makes tap measure no coverage of a process, which would cost each of them half a second. */
 export const UNCOVERED = { _TAPJS_PROCESSINFO_COVERAGE_: '0' };
 
 /** Starts the built web process on a free port, with nothing in its environment but what is given, until the test ends. */
 export async function startWeb(
-  t: { teardown(action: () => unknown): void },
+  t: Owner,
   env: Record<string, string> = {},
   nodeArgs: readonly string[] = [],
 ): Promise<Web> {
-  const child = start(process.execPath, [...nodeArgs, SERVER], {
+  const { child, out } = startProgram(t, [process.execPath, ...nodeArgs, SERVER], {
     env: { ...systemEnvironment(), PORT: '0', HOST: '127.0.0.1', ...env },
-    stdio: ['ignore', 'pipe', 'inherit'],
   });
-  t.teardown(() => stop(child));
-  const log: string[] = [];
-  if (!child.stdout) throw new Error('no stdout');
-  createInterface(child.stdout).on('line', (line) => {
-    log.push((JSON.parse(line) as { msg: string }).msg);
-  });
-  // What it says of the store may come first.
-  const announced = (): string | undefined => log.map((line) => /http:.*:(\d+)\//.exec(line)?.[1]).find(Boolean);
-  await until(
-    'the web process listens',
-    () => Boolean(announced()) || child.exitCode !== null || child.signalCode !== null,
-    30_000,
-  );
-  const port = Number(announced());
-  return { child, port, url: `http://127.0.0.1:${port}/`, log, stop: (signal) => stop(child, signal) };
+  await until('the web process listens', () => PORT.test(out()) || !isRunning(child), 30_000);
+  const port = Number(PORT.exec(out())?.[1]);
+  return {
+    child,
+    port,
+    url: `http://127.0.0.1:${port}/`,
+    get log() {
+      return messages(out());
+    },
+    stop: (signal) => stop(child, signal),
+  };
+}
+
+function messages(log: string): string[] {
+  const lines = log.split('\n').slice(0, -1);
+  return lines.map((line) => (JSON.parse(line) as { msg: string }).msg);
 }
 
 /** Makes a server listen until the test ends, on a free port unless one is given. Gives the port. */
-export async function listening(
-  t: { teardown(action: () => unknown): void },
-  server: Server,
-  host = '127.0.0.1',
-  port = 0,
-): Promise<number> {
+export async function listening(t: Owner, server: Server, host = '127.0.0.1', port = 0): Promise<number> {
   const sockets = new Set<Socket>();
   server.on('connection', (socket: Socket) => {
     sockets.add(socket.on('error', () => undefined));

@@ -5,11 +5,8 @@ import { text } from 'node:stream/consumers';
 import { test } from 'tap';
 import { freePort, until } from '../../tools/processes.ts';
 import { startRouter } from '../../tools/router.ts';
+import type { Owner } from '../support/program.ts';
 import { listening } from '../support/web.ts';
-
-interface Test {
-  teardown(action: () => unknown): void;
-}
 
 interface Answer {
   status: number | undefined;
@@ -35,7 +32,7 @@ async function send(
 
 /** A router before one dyno. */
 async function routerBefore(
-  t: Test,
+  t: Owner,
   listener: RequestListener,
   https = false,
 ): Promise<{ url: string; log: string[] }> {

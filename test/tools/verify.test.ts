@@ -2,23 +2,20 @@ import { createServer, type RequestListener, type ServerResponse } from 'node:ht
 import { test } from 'tap';
 import { freePort } from '../../tools/processes.ts';
 import { faults, type Answer } from '../../tools/verdict.ts';
+import type { Owner } from '../support/program.ts';
 import { run, type Outcome } from '../support/tools.ts';
 import { listening } from '../support/web.ts';
-
-interface Test {
-  teardown(action: () => unknown): void;
-}
 
 function verify(...args: string[]): Promise<Outcome> {
   return run('verify', args);
 }
 
-async function serve(t: Test, listener: RequestListener): Promise<string> {
+async function serve(t: Owner, listener: RequestListener): Promise<string> {
   return `http://127.0.0.1:${await listening(t, createServer(listener))}/`;
 }
 
 /** A server that looks like the app. It numbers the requests from 1, and sets a cookie with the first answer. */
-function pretend(t: Test, answer: (count: number, response: ServerResponse) => unknown): Promise<string> {
+function pretend(t: Owner, answer: (count: number, response: ServerResponse) => unknown): Promise<string> {
   let count = 0;
   return serve(t, (_request, response) => {
     count++;
