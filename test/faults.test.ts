@@ -1,17 +1,10 @@
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { test, type Test } from 'tap';
 import { until } from '../tools/processes.ts';
-import { CountedSession, openCounters } from './support/counters.ts';
 import { NO_LOGIN, startMemcached } from './support/memcached.ts';
-import { startProxy } from './support/proxy.ts';
 import { AT_ONCE, BACK, IN_TIME, violations, Visitor, type Greeting } from './support/visitors.ts';
 import { startWeb, UNCOVERED, type Web } from './support/web.ts';
 
 // One fault of each kind on real processes and sockets. test/memcached/client.test.ts simulates many more.
-
-setFlagsFromString('--expose-gc');
-const collectGarbage = runInNewContext('gc') as () => void;
 
 const LOGIN = { username: 'app', password: 'secret' };
 
@@ -106,36 +99,3 @@ await test('faults of a store', async (t) => {
     t.match(web.log.at(-2), /^Memcached at 127\.0\.0\.1:\d+ is not available: .+$/);
   });
 });
-
-await test('hundreds of faults leave nothing behind', async (t) => {
-  const proxy = await startProxy(t, (await startMemcached(t)).port);
-  const log: string[] = [];
-  const session = new CountedSession(openCounters(t, [proxy.port], { log }));
-  await session.start();
-  const resources = (): number => process.getActiveResourcesInfo().length;
-  let before = { resources: 0, heap: 0 };
-  // An assertion for each fault would take memory.
-  const outcomes = new Set<unknown>();
-  for (let fault = 0; fault < 250; fault += 1) {
-    if (fault === 50) before = { resources: resources(), heap: heap() };
-    proxy.fault = fault % 2 ? 'cut' : 'finish';
-    outcomes.add(await session.greet());
-    proxy.fault = undefined;
-    await until('it counts again', async () => typeof (await session.greet()) === 'number');
-  }
-  t.strictSame(outcomes, new Set(['ERR_COUNTERS_UNAVAILABLE']));
-  t.ok(resources() <= before.resources + 2, 'no socket and no timer');
-  t.ok(heap() - before.heap < 1_000_000, 'no memory');
-  t.equal(proxy.open, 1);
-
-  const lines = log.length;
-  proxy.closeAll();
-  await until('the idle connection is closed', () => proxy.open === 0);
-  t.type(await session.greet(), 'number', 'which nobody notices');
-  t.equal(log.length, lines);
-});
-
-function heap(): number {
-  collectGarbage();
-  return process.memoryUsage().heapUsed;
-}

@@ -1,22 +1,13 @@
-import { spawnSync } from 'node:child_process';
-import dns from 'node:dns';
 import { once } from 'node:events';
-import { createConnection, createServer, type Socket } from 'node:net';
-import { createServer as createTlsServer } from 'node:tls';
+import { createConnection, type Socket } from 'node:net';
 import { test, type Test } from 'tap';
 import type { UnavailableCode } from '../../src/counters/counters.ts';
-import { PROBE_KEY } from '../../src/memcached/protocol.ts';
-import { freePort, listens, start, stop, until } from '../../tools/processes.ts';
+import { until } from '../../tools/processes.ts';
 import { CountedSession, openCounters } from '../support/counters.ts';
 import { startMemcached, withLogin } from '../support/memcached.ts';
-import { startProxy } from '../support/proxy.ts';
-import { listening } from '../support/web.ts';
 
 // What real stores say and do, and what the log and the code say of it.
 
-// In CI nothing is skipped.
-const hasRedis = process.env.CI || spawnSync('redis-server', ['--version']).status === 0;
-const NEEDS_REDIS = { skip: !hasRedis && 'redis-server is not installed' };
 const LOGIN = { username: 'app', password: 'secret' };
 
 /** Opens counters, waits until a line in the log says what is wrong, and checks the code of what is asked then. */
@@ -61,29 +52,6 @@ await test('a memcached that speaks only the text protocol is quoted', async (t)
   await checkRefusal(t, port, { code: 'ERR_COUNTERS_NOT_MEMCACHED', says: /is not available: it sent "ERROR\\r\\n"$/ });
 });
 
-await test('Redis says nothing', NEEDS_REDIS, async (t) => {
-  const port = await freePort();
-  const redis = start('redis-server', ['--port', String(port), '--bind', '127.0.0.1', '--save', '']);
-  t.teardown(() => stop(redis));
-  await listens(redis, port);
-  const says = /is not available: no response within a second$/;
-  await checkRefusal(t, port, { code: 'ERR_COUNTERS_UNAVAILABLE', says });
-});
-
-await test('a server that wants TLS closes the connection, or is quoted', async (t) => {
-  // OpenSSL says nothing to what does not look like TLS. Others send an alert.
-  const silent = await listening(t, createTlsServer());
-  const says = /is not available: (it closed the connection|read ECONNRESET)$/;
-  await checkRefusal(t, silent, { code: 'ERR_COUNTERS_UNAVAILABLE', says });
-  const ALERT = Buffer.from([0x15, 0x03, 0x01, 0x00, 0x02, 0x02, 0x46]);
-  const alerting = await listening(
-    t,
-    createServer((socket) => socket.once('data', () => socket.end(ALERT))),
-  );
-  const quotes = /is not available: it sent "\\u0015\\u0003\\u0001\\u0000\\u0002\\u0002F"$/;
-  await checkRefusal(t, alerting, { code: 'ERR_COUNTERS_NOT_MEMCACHED', says: quotes });
-});
-
 await test('a login is set, and the memcached has none', async (t) => {
   const { port } = await startMemcached(t);
   const says = /is not available: it has no logins, but one is set: "Unknown command", status 0x81$/;
@@ -94,35 +62,6 @@ await test('no login is set, and the memcached requires one', withLogin(), async
   const { port } = await startMemcached(t, { login: LOGIN });
   const says = /is not available: it requires a login, and none is set: "Auth failure\.", status 0x20$/;
   await checkRefusal(t, port, { code: 'ERR_COUNTERS_LOGIN_REQUIRED', says });
-});
-
-await test(
-  'a login that has worked is refused at once, without a warm-up, and works when it is restored',
-  withLogin(),
-  async (t) => {
-    const memcached = await startMemcached(t, { login: LOGIN });
-    const proxy = await startProxy(t, memcached.port);
-    const log: string[] = [];
-    const session = new CountedSession(openCounters(t, [proxy.port], { login: LOGIN, log }));
-    t.equal(await session.greet(), 1);
-    memcached.setPassword('another');
-    proxy.closeAll();
-    await until('the connection is closed', () => proxy.open === 0);
-    await until('it is refused', async () => (await session.greet()) === 'ERR_COUNTERS_LOGIN_REFUSED');
-    t.match(log.at(-1), /is not available: it refuses the login: "Auth failure\.", status 0x20\. Check its username/);
-    memcached.setPassword(LOGIN.password);
-    await until('it counts', async () => (await session.greet()) === 2);
-    t.match(log.at(-1), /is available again$/);
-  },
-);
-
-await test('a login that has never worked is warming up', withLogin(), async (t) => {
-  const memcached = await startMemcached(t, { login: { ...LOGIN, password: 'another' } });
-  const says = /is not available: it refuses the login: "Auth failure\.", status 0x20\. The login of a new add-on/;
-  const code = 'ERR_COUNTERS_WARMING_UP';
-  const { session } = await checkRefusal(t, memcached.port, { code, says, login: LOGIN });
-  memcached.setPassword(LOGIN.password);
-  await until('it counts', async () => (await session.greet()) === 1);
 });
 
 await test('a memcached that is full refuses to count newcomers, and still counts those whom it knows', async (t) => {
@@ -146,47 +85,3 @@ await test('a memcached that is full refuses to count newcomers, and still count
   t.match(log, [refusal, refusal]);
   t.equal((await two.stats()).get('curr_items'), '20');
 });
-
-await test('what is no count fails its own visitor, and nobody else', async (t) => {
-  const memcached = await startMemcached(t);
-  await memcached.ask(`set ${PROBE_KEY} 0 0 4\r\ntext`);
-  const log: string[] = [];
-  const counters = openCounters(t, [memcached.port], { log });
-  const [big, other, text] = [0, 1, 2].map(() => new CountedSession(counters)) as [
-    CountedSession,
-    CountedSession,
-    CountedSession,
-  ];
-  for (const each of [big, other, text]) t.equal(await each.greet(), 1, 'text under the key of the probe is no outage');
-  await memcached.ask(`set ${big.key} 0 0 16\r\n${2 ** 53 - 1}`);
-  await memcached.ask(`set ${text.key} 0 0 4\r\ntext`);
-  for (let count = 2; count < 5; count += 1) {
-    t.strictSame(await Promise.all([big, other, text].map((each) => each.greet())), [
-      'ERR_COUNTERS_COMMAND_REFUSED',
-      count,
-      'ERR_COUNTERS_COMMAND_REFUSED',
-    ]);
-  }
-  t.equal(log.length, 2, 'the connection is kept');
-  t.match(log, [/refuses INCREMENT: 9007199254740992 is no count$/, /refuses INCREMENT: "Non-numeric/]);
-});
-
-await test(
-  'of two addresses of a name, one that is silent keeps nobody from the other',
-  { skip: process.platform !== 'linux' && 'only Linux has all of 127.0.0.0/8' },
-  async (t) => {
-    const memcached = await startMemcached(t);
-    // It accepts, and never answers.
-    await listening(t, createServer(), '127.0.0.2', memcached.port);
-    const addresses = ['127.0.0.2', '127.0.0.1'].map((address) => ({ address, family: 4 }));
-    t.intercept(dns.promises, 'lookup', { value: () => Promise.resolve(addresses) });
-    const log: string[] = [];
-    const session = new CountedSession(openCounters(t, [memcached.port], { host: 'store.example', log }));
-    t.equal(await session.greet(), 1);
-    await memcached.kill();
-    await until('the loss is noticed', async () => (await session.greet()) === 'ERR_COUNTERS_UNAVAILABLE');
-    await memcached.restart();
-    await until('it counts again', async () => (await session.greet()) === 1);
-    t.match(log, [/is not available/, /is available again$/]);
-  },
-);

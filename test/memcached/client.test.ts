@@ -2,6 +2,8 @@ import dns from 'node:dns';
 import { once } from 'node:events';
 import { createServer, type Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { test, type Test } from 'tap';
 import { Client } from '../../src/memcached/client.ts';
 import { create, increment, type Operation } from '../../src/memcached/protocol.ts';
@@ -400,6 +402,34 @@ await test('at a distance, no response waits for another, and calls of one turn 
   for (let n = 0; n < 20; n += 1) void scene.client.call(increment(60), KEY, clock.now + 1000);
   await scene.run(20);
   t.strictSame(packets, [40]);
+});
+
+await test('hundreds of faults leave nothing behind in memory', async (t) => {
+  setFlagsFromString('--expose-gc');
+  const collectGarbage = runInNewContext('gc') as () => void;
+  const heap = async (): Promise<number> => {
+    for (let turn = 0; turn < 3; turn += 1) {
+      await new Promise(setImmediate);
+      collectGarbage();
+    }
+    return process.memoryUsage().heapUsed;
+  };
+  const scene = new Scene(t);
+  await scene.run(100);
+  // An assertion for each fault would take memory.
+  const outcomes = new Set<unknown>();
+  let before = 0;
+  for (let fault = 0; fault < 300; fault += 1) {
+    if (fault === 50) before = await heap();
+    // A response has 32 bytes.
+    for (const socket of scene.network.open) socket.breakAfter('down', fault % 32);
+    outcomes.add(((await scene.call()) as { code?: string }).code);
+    await scene.run(300);
+    outcomes.add(typeof (await scene.call()));
+  }
+  t.strictSame(outcomes, new Set(['UNAVAILABLE', 'number']));
+  const more = (await heap()) - before;
+  t.ok(more < 400_000, `${more} bytes`);
 });
 
 /** The first line that the log of a real client says. */
