@@ -3,19 +3,11 @@ import { createConnection } from 'node:net';
 import { text } from 'node:stream/consumers';
 import type { InjectOptions, LightMyRequestResponse } from 'fastify';
 import { test } from 'tap';
-import { buildApp } from '../src/app.ts';
-import { readConfig } from '../src/config.ts';
 import { build, carriesHeaders, FORGED, HEROKU, HTTPS, isOneLine, listen, PAGE } from './support/app.ts';
-import { Recorder, unavailable } from './support/recorder.ts';
+import { unavailable } from './support/recorder.ts';
 
 function cookieOf(response: LightMyRequestResponse): string {
   return String(response.headers['set-cookie']).replace(/;.*/, '');
-}
-
-/** The heading, as it is read out. */
-function headingOf(page: string): string {
-  const [, heading = ''] = /<h1[^>]*>([^]*?)<\/h1>/.exec(page) ?? [];
-  return heading.replace(/<[^>]*>/g, '').trim();
 }
 
 await test('a visitor is greeted with a count that goes up', async (t) => {
@@ -38,11 +30,9 @@ await test('a request whose Accept names text/html gets the page', async (t) => 
     const { statusCode, headers, body } = await app.inject({ url: '/', headers: { accept, ...HTTPS } });
     t.equal(statusCode, 200, accept);
     t.equal(headers['content-type'], 'text/html; charset=utf-8', accept);
-    t.equal(headingOf(body), 'Hello #1');
-    t.match(body, /^<!doctype html>\s*<html lang="en">/i);
+    t.match(body, /^<!doctype html>\s*<html lang="en">[^]*<title>Hello #1<\/title>/i);
     t.match(body, /web\.3/, 'the page says which dyno answered');
     t.match(body, /<form method="post"[^]*<button[^>]*>\s*Start over\s*<\/button>[^]*<\/form>/);
-    t.notMatch(body, /\{\{/, 'nothing is left to be filled in');
   }
   for (const accept of ['*/*', 'text/*', 'application/json', 'text/htmlx', '']) {
     t.equal((await app.inject({ url: '/', headers: { accept, ...HTTPS } })).body, 'Hello #1\n', accept);
@@ -89,25 +79,13 @@ await test('a prefetch counts nothing', async (t) => {
 });
 
 await test('POST ends the session', async (t) => {
-  for (const [env, headers, name, secure] of [
-    [{}, {}, 'sid', ''],
-    [HEROKU, HTTPS, '__Host-sid', ' Secure;'],
-  ] as const) {
-    const { app, counters } = await build(t, env);
-    const cookie = cookieOf(await app.inject({ url: '/', headers }));
-    await app.inject({ url: '/', headers: { ...headers, cookie } });
-    const ended = await app.inject({ method: 'POST', url: '/', headers: { ...headers, cookie } });
-    t.equal(ended.statusCode, 303);
-    t.equal(ended.headers.location, '/');
-    t.equal(ended.body, '');
-    t.equal(
-      ended.headers['set-cookie'],
-      `${name}=; Max-Age=0; Path=/; Expires=Thu, 01 Jan 1970 00:00:00 GMT; HttpOnly;${secure} SameSite=Lax`,
-      'the cookie goes, by the attributes that it was set with',
-    );
-    t.strictSame(counters.heard(), ['start', 'increment', 'end']);
-    t.equal((await app.inject({ url: '/', headers: { ...headers, cookie } })).body, 'Hello #1\n', 'the count is gone');
-  }
+  const { app, counters } = await build(t);
+  const headers = { cookie: cookieOf(await app.inject('/')) };
+  await app.inject({ url: '/', headers });
+  const ended = await app.inject({ method: 'POST', url: '/', headers });
+  t.match(ended, { statusCode: 303, headers: { location: '/', 'set-cookie': /^sid=; Max-Age=0; / }, body: /^$/ });
+  t.strictSame(counters.heard(), ['start', 'increment', 'end']);
+  t.equal((await app.inject({ url: '/', headers })).body, 'Hello #1\n', 'the count is gone');
 });
 
 await test('POST takes a body of up to 1 KB of any type, and ignores it', async (t) => {
@@ -260,23 +238,21 @@ await test('an error that nobody foresaw shows nothing of itself, and is logged 
   }
 });
 
-await test('a handler can log on Heroku too, where requests are not logged automatically', async (t) => {
-  const { app, log } = await build(t, HEROKU, (app) => {
-    app.addHook('preHandler', async (request) => request.log.info('from a hook'));
-  });
-  await app.inject({ url: '/', headers: HTTPS });
-  t.match(log, [{ level: 30, msg: 'from a hook', reqId: /./ }]);
-  t.equal(log.length, 1);
-});
-
-await test('LOG_LEVEL=debug logs each request', async (t) => {
-  for (const level of ['debug', 'trace']) {
-    const { app, log } = await build(t, { ...HEROKU, LOG_LEVEL: level });
+await test('a handler can log on Heroku too, where LOG_LEVEL=debug logs each request', async (t) => {
+  for (const [level, before, after] of [
+    ['info', [], []],
+    ['debug', ['incoming request'], ['request completed']],
+    ['trace', ['incoming request'], ['request completed']],
+  ] as const) {
+    const { app, log } = await build(t, { ...HEROKU, LOG_LEVEL: level }, (app) => {
+      app.addHook('preHandler', async (request) => request.log.info('from a hook'));
+    });
     await app.inject({ url: '/', headers: HTTPS });
     t.strictSame(
       log.map(({ msg }) => msg),
-      ['incoming request', 'request completed'],
+      [...before, 'from a hook', ...after],
     );
+    for (const line of log) t.match(line, { level: 30, reqId: /./ });
   }
 });
 
@@ -307,23 +283,4 @@ await test('a request that never arrives completely is given up within 30 s', as
     }),
   );
   t.strictSame(counters.heard(), []);
-});
-
-await test('two apps in one process know nothing of each other', async (t) => {
-  const [one, other] = [await build(t), await build(t, HEROKU)];
-  const cookie = cookieOf(await one.app.inject('/'));
-  t.equal((await other.app.inject({ url: '/', headers: { cookie } })).body, 'Hello #1\n');
-  t.equal((await one.app.inject({ url: '/', headers: { cookie } })).body, 'Hello #2\n');
-  await one.app.close();
-  t.equal((await other.app.inject('/')).body, 'Hello #1\n');
-});
-
-await test('the counters are opened and closed with the app', async (t) => {
-  const counters = new Recorder();
-  const app = buildApp(readConfig({ LOG_LEVEL: 'silent' }), counters);
-  t.strictSame(counters.heard(), []);
-  await app.ready();
-  t.strictSame(counters.heard(), ['open']);
-  await app.close();
-  t.strictSame(counters.heard(), ['close']);
 });

@@ -1,10 +1,9 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'tap';
+import { read, root } from './support/docs.ts';
 
-const root = join(import.meta.dirname, '..');
-const text = (...path: string[]): string => readFileSync(join(root, ...path), 'utf8');
-const json = (...path: string[]): unknown => JSON.parse(text(...path));
+const json = (file: string): unknown => JSON.parse(read(file));
 
 interface Manifest {
   readonly engines: Record<string, string>;
@@ -40,18 +39,18 @@ await test('app.json holds what Heroku knows, and makes an app that works withou
 await test("the README's button deploys the repository that app.json names", (t) => {
   const { repository = '' } = json('app.json') as { repository?: string };
   t.match(repository, /^https:\/\/github\.com\/[\w-]+\/[\w.-]+$/);
-  const links = [...text('README.md').matchAll(/\]\((https:\/\/www\.heroku\.com\/deploy[^)]*)\)/g)];
+  const links = [...read('README.md').matchAll(/\]\((https:\/\/www\.heroku\.com\/deploy[^)]*)\)/g)];
   t.strictSame(
     links.map(([, link]) => link),
     [`https://www.heroku.com/deploy?template=${repository}`],
   );
-  t.match(text('README.md'), `\ngit clone ${repository}\n`, 'which is also the one to clone');
+  t.match(read('README.md'), `\ngit clone ${repository}\n`, 'which is also the one to clone');
   t.end();
 });
 
 await test('the Procfile runs what a build leaves', (t) => {
   const [, file = ''] =
-    /^web: node --max-semi-space-size=16 --no-allocation-site-pretenuring (\S+)\n$/.exec(text('Procfile')) ?? [];
+    /^web: node --max-semi-space-size=16 --no-allocation-site-pretenuring (\S+)\n$/.exec(read('Procfile')) ?? [];
   t.ok(file && existsSync(join(root, file)));
   t.match(manifest.scripts, { build: /&& tsc$/, start: 'node tools/run.js server' });
   t.equal(manifest.engines.node, '20.x || 22.x || 24.x || 26.x');

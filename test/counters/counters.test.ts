@@ -7,7 +7,6 @@ import { session } from '../../src/session.ts';
 import { freePort, until } from '../../tools/processes.ts';
 import { clock, CountedSession, openCounters, soon } from '../support/counters.ts';
 import { startMemcached, type Memcached } from '../support/memcached.ts';
-import { AT_ONCE } from '../support/visitors.ts';
 
 const QUIET = { info: () => undefined, warn: () => undefined };
 
@@ -213,22 +212,6 @@ await test('the log of a user who has closed hears nothing more', async (t) => {
     logs.map(({ length }) => length),
     [1, 1],
   );
-});
-
-await test('a store that is silent from the start costs a call its time, and when opened again as well', async (t) => {
-  const memcached = await startMemcached(t);
-  await memcached.stall();
-  const counters = new MemcachedCounters([{ host: '127.0.0.1', port: memcached.port }], 60);
-  for (let time = 0; time < 2; time += 1) {
-    counters.open(QUIET);
-    const began = performance.now();
-    await t.rejects(counters.increment(new CountedSession(counters).key, began + 200), {
-      code: 'ERR_COUNTERS_UNAVAILABLE',
-      cause: { message: /no connection in time$/ },
-    });
-    t.ok(performance.now() - began < AT_ONCE);
-    counters.close();
-  }
 });
 
 await test('the log is told where the counts live, and no login', async (t) => {

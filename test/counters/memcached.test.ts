@@ -104,12 +104,13 @@ await test('two slow servers: newcomers and all others are greeted', async (t) =
     servers.map(({ port }) => port),
     { log },
   );
+  const forward = clock(t);
   const sessions = Array.from({ length: 10 }, () => new CountedSession(counters));
   await greetAll(sessions);
   for (const server of servers) await server.stall();
   const greeted = greetAll([...sessions, new CountedSession(counters)]);
   // More than half of the second that a greeting has.
-  await new Promise((resolve) => setTimeout(resolve, 600));
+  forward(600);
   for (const server of servers) server.resume();
   t.strictSame((await greeted).outcomes, [...sessions.map(() => 2), 1]);
   t.strictSame(log, [], 'over the same connections');
