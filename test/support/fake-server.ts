@@ -108,9 +108,7 @@ export class ServerConnection {
     }
     if (speaks === 'text' && bytes.includes('\r\n')) this.#send(Buffer.from('ERROR\r\n'));
     if (speaks !== 'binary') return;
-    const { packets: requests, rest } = split(
-      this.#received.length > 0 ? Buffer.concat([this.#received, bytes]) : bytes,
-    );
+    const { packets: requests, rest } = split(Buffer.concat([this.#received, bytes]));
     this.#received = rest;
     for (const request of requests) {
       if (request.opcode === LOGIN) this.#answer(request);
@@ -160,11 +158,15 @@ export class ServerConnection {
       return response(request, OK, 1n);
     }
     if (!item) return response(request, packets.NOT_FOUND, 'Not found');
-    if (opcode === DELETE) items.delete(key);
-    if (opcode === DELETE) return response(request);
-    if (opcode === TOUCH) item.expires = clock.now + 1000 * (ttl ?? 0);
-    // As memcached does: the flags of the item touched.
-    if (opcode === TOUCH) return response(request, OK, Buffer.alloc(4), 4);
+    if (opcode === DELETE) {
+      items.delete(key);
+      return response(request);
+    }
+    if (opcode === TOUCH) {
+      item.expires = clock.now + 1000 * (ttl ?? 0);
+      // As memcached does: the flags of the item touched.
+      return response(request, OK, Buffer.alloc(4), 4);
+    }
     if (item.value === 'text')
       return response(request, packets.NON_NUMERIC, 'Non-numeric server-side value for incr or decr');
     item.value = BigInt.asUintN(64, item.value + 1n);

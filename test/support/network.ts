@@ -3,7 +3,7 @@ import type { ErrorCode } from '../../src/memcached/server.ts';
 import type { Runtime } from '../../src/memcached/runtime.ts';
 import { Clock } from './clock.ts';
 import { FakeServer, ServerConnection, WELL as SERVER_WELL } from './fake-server.ts';
-import { split, wrongness, type Packet } from './packets.ts';
+import { split, isWrong, type Packet } from './packets.ts';
 
 /** What the network does to everybody, until it is changed. */
 export interface Conditions {
@@ -87,8 +87,7 @@ export class Network {
     Object.assign(this.server.conditions, SERVER_WELL);
     this.server.tampering = undefined;
     for (const reach of this.addresses.values()) Object.assign(reach, REACHED);
-    for (const socket of this.open) socket.breakAfter('up', Infinity);
-    for (const socket of this.open) socket.breakAfter('down', Infinity);
+    for (const socket of this.open) for (const way of ['up', 'down'] as const) socket.breakAfter(way, Infinity);
     this.hasten();
   }
 
@@ -306,13 +305,13 @@ export class SimulatedSocket extends EventEmitter {
   #deliver(piece: Buffer): void {
     if (piece.length === 0) return this.end();
     let bytes = this.#undelivered.length > 0 ? Buffer.concat([this.#undelivered, piece]) : piece;
-    let isWrong = false;
+    let isRefused = false;
     while (bytes.length > 0) {
       const due = this.outstanding[0]?.request;
-      isWrong = wrongness(bytes, due) !== undefined;
-      if (isWrong) this.reason = this.responses.size > 0 ? 'UNAVAILABLE' : 'NOT_MEMCACHED';
+      isRefused = isWrong(bytes, due);
+      if (isRefused) this.reason = this.responses.size > 0 ? 'UNAVAILABLE' : 'NOT_MEMCACHED';
       const [response] = split(bytes).packets;
-      if (isWrong || !response || !due) break;
+      if (isRefused || !response || !due) break;
       bytes = bytes.subarray(24 + bytes.readUInt32BE(8));
       this.outstanding.shift();
       this.responses.set(due.opaque, response);
@@ -320,6 +319,6 @@ export class SimulatedSocket extends EventEmitter {
     }
     this.#undelivered = bytes;
     this.emit('data', piece);
-    if (isWrong && !this.isClosed) this.#network.observer?.violated?.('wrong bytes were not noticed');
+    if (isRefused && !this.isClosed) this.#network.observer?.violated?.('wrong bytes were not noticed');
   }
 }

@@ -22,11 +22,9 @@ export function split(bytes: Buffer): { packets: Packet[]; rest: Buffer } {
   const packets: Packet[] = [];
   let rest = bytes;
   while (rest.length >= 24 && rest.length >= 24 + rest.readUInt32BE(8)) {
-    const [key, value, end] = [
-      24 + rest.readUInt8(4),
-      24 + rest.readUInt8(4) + rest.readUInt16BE(2),
-      24 + rest.readUInt32BE(8),
-    ];
+    const key = 24 + rest.readUInt8(4);
+    const value = key + rest.readUInt16BE(2);
+    const end = 24 + rest.readUInt32BE(8);
     packets.push({
       magic: rest.readUInt8(0),
       opcode: rest.readUInt8(1),
@@ -66,13 +64,13 @@ export function ttlOf({ extras }: Packet): number | undefined {
   return seconds === NEVER_CREATE ? undefined : seconds;
 }
 
-/** Why the bytes that follow are no response to the oldest request, if one can tell by now. */
-export function wrongness(bytes: Buffer, due: Packet | undefined): string | undefined {
-  if (bytes.length > 0 && bytes[0] !== 0x81) return 'another magic byte';
-  if (bytes.length < 24) return undefined;
+/** Whether one can tell by now that the bytes that follow are no response to the oldest request. */
+export function isWrong(bytes: Buffer, due: Packet | undefined): boolean {
+  if (bytes.length > 0 && bytes[0] !== 0x81) return true;
+  if (bytes.length < 24) return false;
   const length = bytes.readUInt32BE(8);
+  const isBare = bytes.readUInt16BE(2) === 0 && bytes.readUInt8(4) === 0;
   const isCount = bytes[1] === INCREMENT && bytes.readUInt16BE(6) === OK;
-  if (isCount ? length !== 8 || bytes.readUInt16BE(2) > 0 || bytes.readUInt8(4) > 0 : length > 1024) return 'a length';
-  if (bytes.length < 24 + length) return undefined;
-  return bytes[1] === due?.opcode && bytes.readUInt32BE(12) === due?.opaque ? undefined : 'another request';
+  if (isCount ? length !== 8 || !isBare : length > 1024) return true;
+  return bytes.length >= 24 + length && !(bytes[1] === due?.opcode && bytes.readUInt32BE(12) === due?.opaque);
 }

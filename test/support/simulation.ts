@@ -2,7 +2,7 @@ import { Client } from '../../src/memcached/client.ts';
 import { PROBE_KEY } from '../../src/memcached/protocol.ts';
 import { Checker } from './checker.ts';
 import { randomFrom } from './clock.ts';
-import { TAMPERINGS, type Tampering } from './fake-server.ts';
+import { TAMPERINGS, type FakeServer, type Tampering } from './fake-server.ts';
 import { Network, type SimulatedSocket } from './network.ts';
 
 const LOGIN = { username: 'app', password: 'secret' };
@@ -28,6 +28,7 @@ class Simulation {
   readonly checker: Checker;
   readonly #random: () => number;
   readonly #network: Network;
+  readonly #server: FakeServer;
   /** Whether all is well again: what a fault set back later would then be wrong. */
   #isHealed = false;
   #hasVanished = false;
@@ -39,6 +40,7 @@ class Simulation {
     const addresses = ['192.0.2.1', '192.0.2.2', '192.0.2.3'].slice(0, this.#pick([0, 0, 1, 2, 2, 3]));
     const login = hasLogin ? `\0${LOGIN.username}\0${LOGIN.password}` : undefined;
     this.#network = new Network(randomFrom(seed + 1), login, addresses);
+    this.#server = this.#network.server;
     const client = new Client(
       { host: 'store.example', port: 11_211, ...(hasLogin ? LOGIN : {}) },
       this.#network.runtime,
@@ -111,14 +113,12 @@ class Simulation {
     () => this.#forAWhile(this.#anAddress(), { slow: this.#upTo(1500) }),
     () =>
       this.#network.addresses.forEach((reach) => this.#forAWhile(reach, { connect: this.#pick(['refuse', 'silent']) })),
-    () => this.#forAWhile(this.#network.server.conditions, { store: this.#pick(['stuck', 'stuck', 'full', 'busy']) }),
+    () => this.#forAWhile(this.#server.conditions, { store: this.#pick(['stuck', 'stuck', 'full', 'busy']) }),
     () =>
-      this.#forAWhile(this.#network.server.conditions, {
-        login: this.#pick(['refused', 'revoked', 'unknown', 'incomplete']),
-      }),
-    () => this.#forAWhile(this.#network.server.conditions, { isLoginRequired: true }),
-    () => this.#forAWhile(this.#network.server.conditions, { touch: this.#pick(['refused', 'hangs up', 'silent']) }),
-    () => this.#forAWhile(this.#network.server.conditions, { speaks: this.#pick(['text', 'too many', 'tls']) }),
+      this.#forAWhile(this.#server.conditions, { login: this.#pick(['refused', 'revoked', 'unknown', 'incomplete']) }),
+    () => this.#forAWhile(this.#server.conditions, { isLoginRequired: true }),
+    () => this.#forAWhile(this.#server.conditions, { touch: this.#pick(['refused', 'hangs up', 'silent']) }),
+    () => this.#forAWhile(this.#server.conditions, { speaks: this.#pick(['text', 'too many', 'tls']) }),
     () => this.#each((socket) => socket.breakAfter(this.#pick(['up', 'down']), this.#upTo(100))),
     () => this.#each((socket) => socket.end()),
     () => this.#each((socket) => socket.break('read ECONNRESET')),
@@ -128,8 +128,8 @@ class Simulation {
     },
     () => this.#network.restart(),
     () => this.#spoil(this.#chance(0.3) ? PROBE_KEY : this.#pick([PROBE_KEY, ...this.checker.keys])),
-    () => void (this.#network.server.tampering = this.#pick(Object.keys(TAMPERINGS) as Tampering[])),
-    () => void (this.#network.server.tampering = this.#pick(Object.keys(TAMPERINGS) as Tampering[])),
+    () => void (this.#server.tampering = this.#pick(Object.keys(TAMPERINGS) as Tampering[])),
+    () => void (this.#server.tampering = this.#pick(Object.keys(TAMPERINGS) as Tampering[])),
   ];
 
   readonly #lastingFaults: (() => void)[] = [
@@ -138,10 +138,10 @@ class Simulation {
     () => void (this.#anAddress().connect = this.#pick(['refuse', 'silent'])),
     () => void (this.#network.conditions.dns = this.#pick(['fails', 'hangs'])),
     () => void (this.#network.conditions.stalled = this.#pick(['up', 'down'])),
-    () => void (this.#network.server.conditions.store = 'stuck'),
-    () => void (this.#network.server.conditions.login = this.#pick(['refused', 'revoked', 'unknown'])),
-    () => void (this.#network.server.conditions.isLoginRequired = true),
-    () => void (this.#network.server.conditions.speaks = this.#pick(['text', 'too many', 'tls'])),
+    () => void (this.#server.conditions.store = 'stuck'),
+    () => void (this.#server.conditions.login = this.#pick(['refused', 'revoked', 'unknown'])),
+    () => void (this.#server.conditions.isLoginRequired = true),
+    () => void (this.#server.conditions.speaks = this.#pick(['text', 'too many', 'tls'])),
     () => this.#each((socket) => socket.break('read ECONNRESET')),
     () => this.#each((socket) => socket.end()),
   ];
@@ -169,7 +169,7 @@ class Simulation {
   /** Somebody else stores what is no count, or soon will be none. */
   #spoil(key: string): void {
     this.checker.spoilt.add(key);
-    this.#network.server.items.set(key, {
+    this.#server.items.set(key, {
       value: this.#pick(['text', 2n ** 53n - 3n, 2n ** 64n - 2n]),
       expires: Infinity,
     });

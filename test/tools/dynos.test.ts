@@ -34,7 +34,7 @@ await test('five dynos run, and typing scales and restarts them without losing a
   const thousand = await run('verify', [dynos.url, '--requests', '1001', '--concurrency', '1000']);
   t.match(thousand, { status: 0, out: 'each number from 1 to 1001 came exactly once, over 5 dynos' });
 
-  const proof = run('verify', [dynos.url, '--for', '5s', '--concurrency', '3']);
+  const proof = run('verify', [dynos.url, '--for', '5s']);
   await dynos.says(/router\]: web/);
   await dynos.says(/^Scaled to 2 dynos$/, 'web=2');
   t.same(await answering(dynos), ['web.1', 'web.2']);
@@ -68,7 +68,7 @@ await test('five dynos run, and typing scales and restarts them without losing a
 await test('the store can be stopped, started, stalled and resumed, and no number comes twice meanwhile', async (t) => {
   const dynos = await startDynos(t, ['2'], {}, true);
   const { url } = dynos;
-  const proof = run('verify', [url, '--for', '5s', '--concurrency', '3']);
+  const proof = run('verify', [url, '--for', '5s']);
   await dynos.says(/router\]: web/);
   await dynos.says(/^The store is stalled$/, 'store stall');
   await dynos.says(/router\]: .*web\.\d \(503\) \d+/);
