@@ -1,4 +1,4 @@
-import { test } from 'tap';
+import { test, type Test } from 'tap';
 import { until } from '../../tools/processes.ts';
 import { clock, CountedSession, openCounters, soon } from '../support/counters.ts';
 import { startMemcached, type Memcached } from '../support/memcached.ts';
@@ -15,15 +15,25 @@ async function greetAll(sessions: readonly CountedSession[]): Promise<{ outcomes
   return { outcomes, took: performance.now() - began };
 }
 
+/** Counters on two servers, their log, and what moves the clock forward. */
+async function onTwoServers(t: Test) {
+  const servers = [await startMemcached(t), await startMemcached(t)] as const;
+  const log: string[] = [];
+  const counters = openCounters(
+    t,
+    servers.map(({ port }) => port),
+    { log },
+  );
+  return { servers, log, counters, forward: clock(t) };
+}
+
 for (const [fault, begin, end] of [
   ['dead', (it: Memcached) => it.kill(), (it: Memcached) => it.restart()],
   ['silent', (it: Memcached) => it.stall(), (it: Memcached) => it.resume()],
 ] as const) {
   await test(`one server of two ${fault}`, async (t) => {
-    const [one, two] = [await startMemcached(t), await startMemcached(t)];
-    const log: string[] = [];
-    const counters = openCounters(t, [one.port, two.port], { log });
-    const forward = clock(t);
+    const { servers, log, counters, forward } = await onTwoServers(t);
+    const [one] = servers;
     const newcomers = (): CountedSession[] => Array.from({ length: 10 }, () => new CountedSession(counters));
     const sessions = newcomers().concat(newcomers());
     t.strictSame(new Set((await greetAll(sessions)).outcomes), new Set([1]));
@@ -75,12 +85,7 @@ for (const [fault, begin, end] of [
 }
 
 await test('both servers dead for longer than one may be, and then back', async (t) => {
-  const servers = [await startMemcached(t), await startMemcached(t)];
-  const counters = openCounters(
-    t,
-    servers.map(({ port }) => port),
-  );
-  const forward = clock(t);
+  const { servers, counters, forward } = await onTwoServers(t);
   const session = new CountedSession(counters);
   await session.start();
   for (const server of servers) await server.kill();
@@ -97,14 +102,7 @@ await test('both servers dead for longer than one may be, and then back', async 
 });
 
 await test('two slow servers: newcomers and all others are greeted', async (t) => {
-  const servers = [await startMemcached(t), await startMemcached(t)];
-  const log: string[] = [];
-  const counters = openCounters(
-    t,
-    servers.map(({ port }) => port),
-    { log },
-  );
-  const forward = clock(t);
+  const { servers, log, counters, forward } = await onTwoServers(t);
   const sessions = Array.from({ length: 10 }, () => new CountedSession(counters));
   await greetAll(sessions);
   for (const server of servers) await server.stall();
@@ -117,23 +115,18 @@ await test('two slow servers: newcomers and all others are greeted', async (t) =
 });
 
 await test('a session is ended on the server where its count lives, or not at all', async (t) => {
-  const servers = [await startMemcached(t), await startMemcached(t)];
-  const counters = openCounters(
-    t,
-    servers.map(({ port }) => port),
-  );
-  const forward = clock(t);
+  const { servers, counters, forward } = await onTwoServers(t);
   const sessions = Array.from({ length: 20 }, () => new CountedSession(counters));
   await greetAll(sessions);
   const keys = sessions.map(({ key }) => key);
-  await servers[0]?.stall();
+  await servers[0].stall();
   await until('it is known to fail', async () => (await greetAll(sessions)).took < AT_ONCE);
   forward(6000);
   const { outcomes } = await greetAll(sessions);
   t.ok(outcomes.includes(1) && !outcomes.includes(UNAVAILABLE), 'all are served by the other');
   const ended = await Promise.allSettled(keys.map((key) => counters.end(key, soon())));
   t.strictSame(new Set(ended.map(({ status }) => status)), new Set(['fulfilled', 'rejected']));
-  servers[0]?.resume();
+  servers[0].resume();
   const kept = keys.filter((_, n) => ended[n]?.status === 'rejected');
   const countOf = (key = ''): Promise<number | undefined> => counters.increment(key, soon()).catch(() => undefined);
   await until('its sessions are served there again', async () => (await countOf(kept[0])) !== undefined);

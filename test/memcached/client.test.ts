@@ -7,7 +7,7 @@ import { runInNewContext } from 'node:vm';
 import { test, type Test } from 'tap';
 import { Client } from '../../src/memcached/client.ts';
 import { create, increment, type Operation } from '../../src/memcached/protocol.ts';
-import { readLines, start } from '../../tools/processes.ts';
+import { readLines, start, until } from '../../tools/processes.ts';
 import { randomFrom } from '../support/clock.ts';
 import { Network } from '../support/network.ts';
 import { TOUCH } from '../support/packets.ts';
@@ -436,7 +436,10 @@ await test('hundreds of faults leave nothing behind in memory', async (t) => {
 async function firstLine(t: Test, host: string, port = 11_211): Promise<string> {
   const client = new Client({ host, port });
   t.teardown(() => client.close());
-  return new Promise((resolve) => client.open({ info: resolve, warn: resolve }));
+  const lines: string[] = [];
+  client.open({ info: (line) => lines.push(line), warn: (line) => lines.push(line) });
+  await until('the log says something', () => lines.length > 0);
+  return String(lines[0]);
 }
 
 await test('a real server is reached by its name, at one address at a time', async (t) => {
