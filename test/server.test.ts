@@ -5,7 +5,7 @@ import { stop, until } from '../tools/processes.ts';
 import { startMemcached, withLogin } from './support/memcached.ts';
 import { startProgram, type Owner, type Program } from './support/program.ts';
 import { inTerminal } from './support/tools.ts';
-import { listening, SERVER, systemEnvironment } from './support/web.ts';
+import { listening, preload, SERVER, systemEnvironment } from './support/web.ts';
 
 const ON_HEROKU = { DYNO: 'web.1', COUNTERS: 'memory' };
 
@@ -38,11 +38,6 @@ async function greet(
   const response = await fetch(url, { ...request, headers: { ...headers, connection: 'close' } });
   const [cookie = ''] = response.headers.getSetCookie();
   return { status: response.status, body: await response.text(), cookie: cookie.replace(/;.*/, '') };
-}
-
-/** Arguments that make Node.js run code before the program. */
-function preload(code: string): string[] {
-  return ['--import', `data:text/javascript,${encodeURIComponent(code)}`];
 }
 
 await test('the first line says where to open it and where the counts live', async (t) => {

@@ -7,7 +7,7 @@ import { test, type Test } from 'tap';
 import { prepareShutdown } from '../src/shutdown.ts';
 import { until } from '../tools/processes.ts';
 import { startMemcached } from './support/memcached.ts';
-import { startWeb, type Web } from './support/web.ts';
+import { preload, startWeb, type Web } from './support/web.ts';
 
 /** A connection to a web process, on which a test says exactly what is sent. */
 class Visit {
@@ -202,8 +202,7 @@ await test('localhost is each of its addresses that the machine has: all answer 
   const lookup = `import dns from 'node:dns/promises'; import { syncBuiltinESMExports } from 'node:module';
     dns.lookup = async () => ['::1', '2001:db8::1', '127.0.0.1', '127.0.0.1'].map((address) => ({ address }));
     syncBuiltinESMExports();`;
-  const nodeArgs = ['--import', `data:text/javascript,${encodeURIComponent(lookup)}`];
-  const web = await startWeb(t, { HOST: 'localhost' }, nodeArgs);
+  const web = await startWeb(t, { HOST: 'localhost' }, preload(lookup));
   t.match(web.log, [/^Hello #N is at http:\/\/localhost:\d+\/, [^:]*$/]);
   t.equal(web.log.length, 1);
   const visits = await Promise.all(['::1', '127.0.0.1'].map((host) => Visit.greeted(web, host)));
@@ -246,7 +245,7 @@ for (const [when, patch] of [
   await test(`SIGTERM ${when} ends the process with status 0`, async (t) => {
     const patched = `import { Server } from 'node:net'; const { listen } = Server.prototype;
       Server.prototype.listen = function (...all) { ${patch} };`;
-    const web = await startWeb(t, {}, ['--import', `data:text/javascript,${encodeURIComponent(patched)}`]);
+    const web = await startWeb(t, {}, preload(patched));
     if (web.child.exitCode === null && web.child.signalCode === null) await once(web.child, 'exit');
     t.equal(web.child.exitCode, 0);
   });

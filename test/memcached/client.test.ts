@@ -205,40 +205,17 @@ for (const [username, password] of [
   });
 }
 
-for (const [what, username, change, code, words] of [
-  [
-    'none is set',
-    undefined,
-    { isLoginRequired: true },
-    'LOGIN_REQUIRED',
-    /requires a login, and none is set: "Auth failure", status 0x20$/,
-  ],
-  [
-    'the server has none',
-    'app',
-    { login: 'unknown' },
-    'LOGIN_UNSUPPORTED',
-    /has no logins, but one is set: "Unknown command", status 0x81$/,
-  ],
-  [
-    'it asks for more',
-    'app',
-    { login: 'incomplete' },
-    'UNAVAILABLE',
-    /does not complete the login: "Continue", status 0x21$/,
-  ],
-  [
-    'too many connections',
-    undefined,
-    { speaks: 'too many' },
-    'NOT_MEMCACHED',
-    /it sent "ERROR Too many open connections\\r\\n"$/,
-  ],
-  ['the text protocol', undefined, { speaks: 'text' }, 'NOT_MEMCACHED', /it sent "ERROR\\r\\n"$/],
-  ['the text protocol, with a login', 'app', { speaks: 'text' }, 'NOT_MEMCACHED', /it sent "ERROR\\r\\n"$/],
-  ['TLS', undefined, { speaks: 'tls' }, 'NOT_MEMCACHED', /it sent "\\u0015\\u0003\\u0003\\u0000/],
+for (const [username, change, code, words] of [
+  [undefined, { isLoginRequired: true }, 'LOGIN_REQUIRED', /none is set: "Auth failure", status 0x20$/],
+  ['app', { login: 'unknown' }, 'LOGIN_UNSUPPORTED', /has no logins, but one is set: "Unknown command", status 0x81$/],
+  ['app', { login: 'incomplete' }, 'UNAVAILABLE', /does not complete the login: "Continue", status 0x21$/],
+  [undefined, { speaks: 'too many' }, 'NOT_MEMCACHED', /it sent "ERROR Too many open connections\\r\\n"$/],
+  [undefined, { speaks: 'text' }, 'NOT_MEMCACHED', /it sent "ERROR\\r\\n"$/],
+  ['app', { speaks: 'text' }, 'NOT_MEMCACHED', /it sent "ERROR\\r\\n"$/],
+  [undefined, { speaks: 'tls' }, 'NOT_MEMCACHED', /it sent "\\u0015\\u0003\\u0003\\u0000/],
 ] as const) {
-  await test(`what the server is like is told at once: ${what}`, async (t) => {
+  const login = username ? 'a login' : 'no login';
+  await test(`what the server is like is told at once: ${login}, ${JSON.stringify(change)}`, async (t) => {
     const scene = new Scene(t, username ? { username } : {});
     Object.assign(scene.network.server.conditions, change);
     t.match(await scene.call(), { code, message: words });

@@ -119,10 +119,6 @@ export class Checker implements Observer {
     this.violations.push(`${this.#now.toFixed(1)} ms: [${invariant}] ${what}`);
   }
 
-  violated(what: string): void {
-    this.violate(6, what);
-  }
-
   // What the client is told to do.
 
   open(): void {

@@ -10,17 +10,16 @@ interface Options {
   readonly login?: Login | undefined;
   /** Where log lines go. */
   readonly log?: string[];
-  readonly host?: string;
 }
 
 /** Counters in this process, connected to servers on the loopback address, until the test ends. */
 export function openCounters(
   t: Owner,
   ports: readonly number[],
-  { ttl = 60, login, log = [], host = '127.0.0.1' }: Options = {},
+  { ttl = 60, login, log = [] }: Options = {},
 ): MemcachedCounters {
   const counters = new MemcachedCounters(
-    ports.map((port) => ({ host, port, ...login })),
+    ports.map((port) => ({ host: '127.0.0.1', port, ...login })),
     ttl,
   );
   const write = (line: string): void => void log.push(line);

@@ -38,7 +38,7 @@ export interface Observer {
   hungUp(socket: SimulatedSocket): void;
   /** `socket.reason` says why the client has to lose it, if it has to. */
   lost(socket: SimulatedSocket): void;
-  violated(what: string): void;
+  violate(invariant: number, what: string): void;
 }
 
 /** A name with some addresses, a server behind all of them, and what lies between. */
@@ -205,7 +205,7 @@ export class SimulatedSocket extends EventEmitter {
   /** What the client calls. */
   write(bytes: Buffer): boolean {
     if (this.isClosed) return false;
-    if (!this.#isConnected) this.#network.observer?.violated?.('it writes before it is connected');
+    if (!this.#isConnected) this.#network.observer?.violate?.(6, 'it writes before it is connected');
     const { packets: requests } = split(bytes);
     if (requests.length === 0) this.#network.observer?.violated?.('it writes nothing');
     for (const request of requests) this.outstanding.push({ request, writtenAt: this.#network.clock.now });
@@ -257,7 +257,7 @@ export class SimulatedSocket extends EventEmitter {
     this.reason ??= 'UNAVAILABLE';
     this.#network.observer?.hungUp?.(this);
     this.emit('end');
-    if (this.#network.open.includes(this)) this.#network.observer?.violated?.('a hang-up was not noticed');
+    if (this.#network.open.includes(this)) this.#network.observer?.violate?.(6, 'a hang-up was not noticed');
   }
 
   hasten(): void {
@@ -319,6 +319,6 @@ export class SimulatedSocket extends EventEmitter {
     }
     this.#undelivered = bytes;
     this.emit('data', piece);
-    if (isRefused && !this.isClosed) this.#network.observer?.violated?.('wrong bytes were not noticed');
+    if (isRefused && !this.isClosed) this.#network.observer?.violate?.(6, 'wrong bytes were not noticed');
   }
 }

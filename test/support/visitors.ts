@@ -20,7 +20,6 @@ export interface Greeting {
   readonly count: number | undefined;
   /** Whether the answer began a new session. */
   readonly isNew: boolean;
-  readonly body: string;
   readonly headers: IncomingMessage['headers'];
 }
 
@@ -39,22 +38,20 @@ export class Visitor {
     this.#cookie = cookie;
   }
 
-  async ask(headers: Record<string, string> = {}): Promise<Greeting> {
+  async ask(): Promise<Greeting> {
     const at = performance.now();
-    const cookie = this.#cookie === undefined ? {} : { cookie: this.#cookie };
-    const request = get(this.#url, { agent: this.#agent, headers: { ...cookie, ...headers } });
+    const headers = this.#cookie === undefined ? {} : { cookie: this.#cookie };
+    const request = get(this.#url, { agent: this.#agent, headers });
     const [response] = (await once(request, 'response')) as [IncomingMessage];
-    const body = await text(response);
     const [set] = response.headers['set-cookie'] ?? [];
     if (set !== undefined) [this.#cookie] = set.split(';');
-    const number = /Hello #(\d+)/.exec(body)?.[1];
+    const number = /Hello #(\d+)/.exec(await text(response))?.[1];
     const greeting = {
       at,
       took: performance.now() - at,
       status: response.statusCode ?? 0,
       count: number === undefined ? undefined : Number(number),
       isNew: set !== undefined,
-      body,
       headers: response.headers,
     };
     this.greetings.push(greeting);

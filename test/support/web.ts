@@ -52,6 +52,11 @@ function messages(log: string): string[] {
   return lines.map((line) => (JSON.parse(line) as { msg: string }).msg);
 }
 
+/** Arguments that make Node.js run code before the program. */
+export function preload(code: string): string[] {
+  return ['--import', `data:text/javascript,${encodeURIComponent(code)}`];
+}
+
 /** Makes a server listen until the test ends, on a free port unless one is given. Gives the port. */
 export async function listening(t: Owner, server: Server, host = '127.0.0.1', port = 0): Promise<number> {
   const sockets = new Set<Socket>();
