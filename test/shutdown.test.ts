@@ -6,8 +6,26 @@ import fastify from 'fastify';
 import { test, type Test } from 'tap';
 import { prepareShutdown } from '../src/shutdown.ts';
 import { until } from '../tools/processes.ts';
+import { startRouter } from '../tools/router.ts';
 import { startMemcached } from './support/memcached.ts';
+import { violations, Visitor } from './support/visitors.ts';
 import { preload, startWeb, type Web } from './support/web.ts';
+
+await test('a dyno that is stopped under load loses no request, though the router goes on sending them', async (t) => {
+  const memcached = await startMemcached(t);
+  const router = await startRouter({ https: true });
+  t.teardown(() => router.close());
+  const start = (DYNO: string): Promise<Web> => startWeb(t, { DYNO, MEMCACHIER_SERVERS: memcached.address });
+  const [stopped, other] = await Promise.all([start('web.1'), start('web.2')]);
+  router.add('web.1', stopped.port);
+  router.add('web.2', other.port);
+  const visitors = Array.from({ length: 40 }, () => new Visitor(`http://127.0.0.1:${router.port}/`));
+  for (const visitor of visitors) visitor.walk(0);
+  await until('both are busy', () => visitors.every(({ greetings }) => greetings.length > 5));
+  t.equal(await stopped.stop(), 0);
+  await Promise.all(visitors.map((visitor) => visitor.stop()));
+  t.strictSame(visitors.flatMap(violations), [], 'none failed, and each session counted without a gap');
+});
 
 /** A connection to a web process, on which a test says exactly what is sent. */
 class Visit {
