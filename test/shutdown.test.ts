@@ -11,7 +11,7 @@ import { startMemcached } from './support/memcached.ts';
 import { violations, Visitor } from './support/visitors.ts';
 import { preload, startWeb, type Web } from './support/web.ts';
 
-await test('a dyno that is stopped under load loses no request, though the router goes on sending them', async (t) => {
+await test('a dyno that is stopped under load loses no request, though the router continues to send them', async (t) => {
   const memcached = await startMemcached(t);
   const router = await startRouter({ https: true });
   t.teardown(() => router.close());
