@@ -124,11 +124,9 @@ export function nameOf(opcode: number): string {
   return name ?? `command 0x${opcode.toString(16)}`;
 }
 
-const NOTHING = Buffer.alloc(0);
-
 /** Reads the responses of one connection, in whatever pieces they arrive. It keeps less than one response. */
 export class ResponseReader {
-  #rest: Buffer = NOTHING;
+  #rest = Buffer.alloc(0);
 
   /**
    * Gives each response that is now complete to `onResponse`, in order.
@@ -136,7 +134,7 @@ export class ResponseReader {
    * @throws ProtocolError for what cannot be a response, and whatever `onResponse` throws; nothing more may be read then
    */
   read(piece: Buffer, onResponse: (response: Response) => void): void {
-    const bytes = this.#rest.length > 0 ? Buffer.concat([this.#rest, piece]) : piece;
+    const bytes = Buffer.concat([this.#rest, piece]);
     let at = 0;
     while (at < bytes.length) {
       if (bytes[at] !== RESPONSE_MAGIC) throw new ProtocolError(`it sent ${quote(bytes.subarray(at))}`);
@@ -147,7 +145,7 @@ export class ResponseReader {
       at = end;
     }
     // A copy, because a view would keep the whole piece in memory.
-    this.#rest = at < bytes.length ? Buffer.from(bytes.subarray(at)) : NOTHING;
+    this.#rest = Buffer.from(bytes.subarray(at));
   }
 }
 

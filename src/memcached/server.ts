@@ -55,7 +55,8 @@ export class Server {
   readonly login: Operation | undefined;
   readonly #isQuoted: boolean;
   readonly #runtime: Runtime;
-  #log: Log | undefined;
+  /** Set by `open`, before which nothing happens. */
+  #log!: Log;
   /** Why it is not available, as far as the log has said it since it last served. */
   readonly #codes = new Set<ErrorCode>();
   /** When each kind of refusal may be logged again. */
@@ -81,17 +82,17 @@ export class Server {
   lost({ code, message }: MemcachedError): void {
     if (this.#codes.has(code)) return;
     this.#codes.add(code);
-    this.#log?.warn(`${this.name} is not available: ${message}`);
+    this.#log.warn(`${this.name} is not available: ${message}`);
   }
 
   served(): void {
     if (this.#codes.size === 0) return;
     this.#codes.clear();
-    this.#log?.info(`${this.name} is available again`);
+    this.#log.info(`${this.name} is available again`);
   }
 
   moved(from: string | undefined, to: string | undefined): void {
-    if (from !== undefined && from !== to) this.#log?.info(`${this.name} is at ${to} now, and was at ${from}`);
+    if (from !== undefined && from !== to) this.#log.info(`${this.name} is at ${to} now, and was at ${from}`);
   }
 
   /** Throws what is wrong with the login, by the response to it. */
@@ -126,9 +127,9 @@ export class Server {
     return this.#hangUps < MAX_HANG_UPS;
   }
 
-  touchAnswered({ outcome, words }: Response): void {
+  touchAnswered({ words }: Response): void {
     this.#hangUps = -Infinity;
-    if (outcome === 'refused' || outcome === 'unknown command') this.#touchRefused(`refuses TOUCH: ${words}`);
+    if (words) this.#touchRefused(`refuses TOUCH: ${words}`);
   }
 
   hungUpAtTouch(): void {
@@ -145,6 +146,6 @@ export class Server {
     const now = this.#runtime.now();
     if (now < (this.#quietUntil.get(kind) ?? -Infinity)) return;
     this.#quietUntil.set(kind, now + pause);
-    this.#log?.warn(`${this.name} ${words}`);
+    this.#log.warn(`${this.name} ${words}`);
   }
 }

@@ -193,17 +193,26 @@ await test('a response that was not asked for costs the connection, and is told'
   t.match(scene.lines, [told], 'which does not make the server available again');
 });
 
-for (const [username, password] of [
-  ['"app"', 'secret'],
-  ['app', "'secret'"],
-] as const) {
-  await test(`a login in quotes is named when it is refused: ${username} ${password}`, async (t) => {
+await test('a login in quotes is named when it is refused', async (t) => {
+  const quoted = /status 0x20\. The username or the password is in quotes, which are sent as a part of it$/;
+  for (const [username, password, advice] of [
+    ['"app"', 'secret', quoted],
+    ['app', "'secret'", quoted],
+    ['app', '"s"ecret', /The login of a new add-on/],
+    ['app', 'secre"t"', /The login of a new add-on/],
+  ] as const) {
     const scene = new Scene(t, { username, password });
     scene.network.server.conditions.login = 'refused';
     await scene.run(100);
-    t.match(scene.lines, [/status 0x20\. The username or the password is in quotes, which are sent as a part of it$/]);
-  });
-}
+    t.match(scene.lines, [advice], `${username} ${password}`);
+  }
+});
+
+await test('half a login is none', async (t) => {
+  const scene = new Scene(t, { username: 'app', password: '' });
+  await scene.run(100);
+  t.match(scene.lines, [/requires a login, and none is set/]);
+});
 
 for (const [username, change, code, words] of [
   [undefined, { isLoginRequired: true }, 'LOGIN_REQUIRED', /none is set: "Auth failure", status 0x20$/],

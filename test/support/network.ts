@@ -207,7 +207,7 @@ export class SimulatedSocket extends EventEmitter {
     if (this.isClosed) return false;
     if (!this.#isConnected) this.#network.observer?.violate?.(6, 'it writes before it is connected');
     const { packets: requests } = split(bytes);
-    if (requests.length === 0) this.#network.observer?.violate?.('it writes nothing');
+    if (requests.length === 0) this.#network.observer?.violate?.(6, 'it writes nothing');
     for (const request of requests) this.outstanding.push({ request, writtenAt: this.#network.clock.now });
     this.#network.observer?.wrote?.(this, requests);
     this.#up.send(bytes);
