@@ -127,9 +127,9 @@ export class Server {
     return this.#hangUps < MAX_HANG_UPS;
   }
 
-  touchAnswered({ words }: Response): void {
+  touchAnswered({ outcome, words }: Response): void {
     this.#hangUps = -Infinity;
-    if (words) this.#touchRefused(`refuses TOUCH: ${words}`);
+    if (words && outcome !== 'auth error') this.#touchRefused(`refuses TOUCH: ${words}`);
   }
 
   hungUpAtTouch(): void {
