@@ -107,6 +107,9 @@ await test('a login that has worked is not warming up when it is refused', async
   await scene.run(300);
   t.equal(await scene.call(increment(60)), 2);
   t.match(scene.lines.slice(1), [/is available again$/]);
+  scene.network.server.conditions.login = 'revoked';
+  scene.network.open[0]?.on('data', () => scene.client.close());
+  t.match(await scene.call(increment(60)), { code: 'LOGIN_REFUSED' }, 'also if the client is closed in the same turn');
 });
 
 await test('a refused login is tried ever less often between the calls of those who ask', async (t) => {
@@ -178,6 +181,7 @@ await test('who comes after a connection was lost waits for the next one', async
   await scene.run(10);
   scene.network.open[0]?.break('read ECONNRESET');
   t.match(await lost, { code: 'UNAVAILABLE', message: /: read ECONNRESET$/ });
+  await scene.run(40);
   t.ok(Number(await scene.call(increment(60), KEY, 400)) > 1);
   t.match(scene.lines, [/is not available: read ECONNRESET$/, /is available again$/]);
 });
@@ -190,7 +194,20 @@ await test('a response that was not asked for costs the connection, and is told'
   const told = /sent a response to INCREMENT with opaque 3339, when one to INCREMENT with opaque 3340 was due$/;
   t.match(await scene.call(), { code: 'UNAVAILABLE', message: told });
   t.equal(await other, 1, 'what came before it counts');
-  t.match(scene.lines, [told], 'which does not make the server available again');
+  t.match(scene.lines, [told]);
+  t.equal(scene.lines.length, 1);
+});
+
+await test('a response that came just before the connection was lost does not make the server available again', async (t) => {
+  const scene = new Scene(t);
+  await scene.run(100);
+  const first = scene.client.call(create(60), 'f'.repeat(32), 1000);
+  const [socket] = scene.network.open;
+  socket?.on('data', () => socket.break('read ECONNRESET'));
+  t.match(await scene.call(), { code: 'UNAVAILABLE' });
+  t.equal(await first, 1);
+  t.match(scene.lines, [/is not available: read ECONNRESET$/]);
+  t.equal(scene.lines.length, 1);
 });
 
 await test('a login in quotes is named when it is refused', async (t) => {
