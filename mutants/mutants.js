@@ -20,7 +20,7 @@ const TESTS = {
   'src/memcached/pace.ts': MEMCACHED,
   'src/memcached/protocol.ts': MEMCACHED,
   'src/memcached/runtime.ts': [...COUNTERS, 'test/counters/stores.test.ts'],
-  'src/memcached/server.ts': MEMCACHED,
+  'src/memcached/server-record.ts': MEMCACHED,
   'src/page.ts': ['test/page.test.ts', 'test/gate.test.ts', 'test/app.test.ts'],
   'src/server.ts': ['test/server.test.ts'],
   'src/session.ts': ['test/session.test.ts', 'test/session-hosts.test.ts', ...COUNTERS],

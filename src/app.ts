@@ -29,7 +29,7 @@ export function buildApp(config: Config, counters: Counters, terminal?: LogStrea
     // Heroku's router reuses a connection for up to 90 s. If this side closed it first, a request on its way would be lost.
     keepAliveTimeout: 95_000,
     // How long the headers and the whole of a request may take to arrive: a request here is a few hundred bytes. Node.js
-    // looks for late ones every 5 s, and swaps the two timeouts if the first is longer.
+    // looks for late ones every 5 s. If headersTimeout were left at its 60 s, Node.js would swap the two.
     http: { headersTimeout: 10_000, connectionsCheckingInterval: 5000 },
     requestTimeout: 10_000,
     // Otherwise HEAD would run the handler of GET, which counts.

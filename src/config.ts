@@ -1,6 +1,6 @@
 // The environment: read once, into a `Config` that is valid, or every complaint about it at once.
 
-import type { MemcachedServer } from './memcached/server.ts';
+import type { MemcachedServer } from './memcached/server-record.ts';
 
 /** What the environment asks for. */
 export interface Config {
@@ -94,13 +94,13 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   function addresses(name: string): Pick<MemcachedServer, 'host' | 'port'>[] {
     const list = env[name] || '';
     const parsed = list.split(',').map((address) => {
-      const [, ipv6, name, port = '11211'] = SERVER.exec(address) ?? [];
-      return { host: ipv6 ?? name ?? '', port: Number(port) };
+      const [, ipv6 = '', host = ipv6, port = '11211'] = SERVER.exec(address) ?? [];
+      return { host, port: Number(port) };
     });
     const isValid = parsed.every(({ host, port }) => host && port > 0 && port <= 65_535);
     let fault = `is ${JSON.stringify(list)}`;
     if (list === '') fault = 'is not set, but its login is';
-    // What comes before it is usually a password.
+    // Before an @ there is usually a password.
     if (list.includes('@')) fault = 'contains an @';
     if (!isValid) complaints.push(`${name} ${fault}; it must be host or host:port, several separated by commas`);
     return parsed;

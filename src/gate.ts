@@ -36,8 +36,10 @@ export function gate({ onHeroku, dyno }: Config) {
     if (protocol === 'http') redirect(request, reply, path);
     else if (isHome && !METHODS.includes(request.method)) {
       sendLine(reply.header('allow', METHODS.join(', ')), 405, 'Only GET, HEAD and POST work here');
-    } else if (!isHome || request.is404) sendLine(reply, 404, 'There is nothing at this address');
-    else admit?.();
+    } else if (!isHome || request.is404) {
+      // Fastify knows no route for some absolute URLs without a path, such as ftp://a/.
+      sendLine(reply, 404, 'There is nothing at this address');
+    } else admit?.();
   };
 }
 

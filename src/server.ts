@@ -46,7 +46,8 @@ async function listen(): Promise<number> {
       listeners.push(listener);
       ({ port } = listener.address() as AddressInfo);
     } catch (error) {
-      // Some visitors would reach the program that is there. Any other address may be one that this machine lacks.
+      // In use: some visitors would reach the program that is there, unless the first address chose the port. After another
+      // failure the other addresses may do, as this machine may lack this one.
       if ((error as NodeJS.ErrnoException).code === 'EADDRINUSE' && config.port !== 0) throw error;
       failure = error;
     }
@@ -55,7 +56,7 @@ async function listen(): Promise<number> {
   return port;
 }
 
-/** One more listener for a server, made as http servers are. */
+/** One more listener for a server, with the options that an http server gives its sockets. */
 function forwardTo(server: Server): Server {
   return createServer({ allowHalfOpen: true, noDelay: true }, (socket) => server.emit('connection', socket));
 }

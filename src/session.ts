@@ -43,7 +43,7 @@ const COOKIE_NAME = /^(?!__(?:Host|Secure)-)[\w!#$%&'*+.^`|~-]+$/i;
 /**
  * Fastify plugin: a count per visitor, under a random id in a cookie, as `request.session`. The cookie is a secure one if
  * `request.protocol` says https, for which an app behind a router needs Fastify's `trustProxy`. It is set with the response,
- * so call the functions before that is sent.
+ * so call the methods before that is sent.
  *
  * @throws TypeError if `counters` is missing, or `cookieName` is no name for a cookie
  */
@@ -103,7 +103,11 @@ class RequestSession implements Session {
       const count = this.#id === undefined ? undefined : await this.#counters.increment(keyOf(this.#id), deadline);
       if (count !== undefined) return count;
       let id = '';
-      await this.#counters.start(() => keyOf((id = randomBytes(ID_BYTES).toString('base64url'))), deadline);
+      const drawKey = (): string => {
+        id = randomBytes(ID_BYTES).toString('base64url');
+        return keyOf(id);
+      };
+      await this.#counters.start(drawKey, deadline);
       this.#id = id;
       this.#set(id);
       return 1;

@@ -13,9 +13,9 @@ import type { FastifyInstance } from 'fastify';
 
 // In milliseconds, from the shortest to the longest. Measured by stopping real processes under load.
 /**
- * How long a turn of the event loop that accepts nothing may take, for a connection may join the queue meanwhile. With 20
- * clients, 421 connections were reset in 60 stops without waiting for such a turn, and none with it. On a machine so busy
- * that no turn is this short, some still are.
+ * The queue is taken to be empty after a turn of the event loop that accepts nothing and is at most this long: in a longer
+ * one, a connection may have joined. With 20 clients, 421 connections were reset in 60 stops without waiting for such a turn,
+ * and none with it. On a machine so busy that no turn is this short, some still are.
  */
 const QUIET_TURN_MS = 0.5;
 /** How long to wait for it: in a process that new connections keep busy, none may come. */

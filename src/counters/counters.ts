@@ -42,8 +42,8 @@ const MESSAGES = {
 export type UnavailableCode = keyof typeof MESSAGES;
 
 /**
- * The store did not carry out the command. An increment may have been counted anyway. Fastify answers it with a 503. The
- * message names no host; the cause does.
+ * The store refused, or did not answer in time: an increment may have been counted anyway. Fastify answers it with a 503.
+ * The message names no host; the cause does.
  */
 export class CountersUnavailable extends Error {
   override readonly name = 'CountersUnavailable';

@@ -1,7 +1,7 @@
 import memjs from 'memjs';
 import { Client } from '../memcached/client.ts';
 import { create, increment, REMOVE, type Operation } from '../memcached/protocol.ts';
-import { MemcachedError, type MemcachedServer } from '../memcached/server.ts';
+import { MemcachedError, type MemcachedServer } from '../memcached/server-record.ts';
 import { checkTtl, CountersUnavailable, type Counters, type Log } from './counters.ts';
 
 /** How long a server fails before the next one serves its sessions. */
@@ -42,21 +42,24 @@ export class MemcachedCounters implements Counters {
     for (const client of this.#clients) client.close();
   }
 
-  /** Draws keys until one belongs to a server that serves. If that one fails, it tries the next: a late call fails at once. */
+  /** Draws keys until one belongs to a server that serves. If that server fails in time, tries the next. */
   async start(drawKey: () => string, deadline: number): Promise<void> {
     let untried = this.#clients;
     for (;;) {
       const serving = untried.filter((client) => client.failingFor() === 0);
       const candidates = serving.length > 0 ? serving : untried;
-      let key = drawKey();
-      while (!candidates.includes(this.#home(key))) key = drawKey();
-      const home = this.#home(key);
+      let key: string;
+      let home: Client;
+      do {
+        key = drawKey();
+        home = this.#home(key);
+      } while (!candidates.includes(home));
       untried = untried.filter((client) => client !== home);
       try {
         await this.#call(home, this.#create, key, deadline);
         return;
       } catch (error) {
-        if (untried.length === 0) throw error;
+        if (untried.length === 0 || performance.now() >= deadline) throw error;
       }
     }
   }

@@ -10,7 +10,7 @@ export class Addresses {
     return this.#all.some((address) => !this.#triedAt.has(address));
   }
 
-  /** The address that served last comes first, then those tried longest ago. None of those under way is tried twice. */
+  /** The address that served last comes first, then those tried longest ago. One that is under way comes last. */
   pick(all: readonly string[], attempts: readonly { address: string | undefined }[], now: number): string {
     this.#all = all;
     const rank = (address: string): number => {
@@ -22,11 +22,8 @@ export class Addresses {
     return first;
   }
 
-  /** Gives the address that served before. */
-  served(address: string | undefined): string | undefined {
-    const before = this.#serving;
+  served(address: string | undefined): void {
     this.#serving = address;
     this.#triedAt.clear();
-    return before;
   }
 }

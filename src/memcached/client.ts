@@ -4,7 +4,7 @@ import { Call, Connection } from './connection.ts';
 import { Pace } from './pace.ts';
 import type { Operation, Response } from './protocol.ts';
 import { realRuntime, type Runtime } from './runtime.ts';
-import { MemcachedError, Server, type Log, type MemcachedServer } from './server.ts';
+import { MemcachedError, ServerRecord, type Log, type MemcachedServer } from './server-record.ts';
 
 /** How often all deadlines are checked. */
 const TICK_MS = 25;
@@ -40,14 +40,15 @@ const TRANSITIONS: Readonly<Record<State['name'], readonly State['name'][]>> = {
  * - `idle`: there is no connection, and nobody needs one until a call comes (1).
  * - `connecting`: calls wait, and attempts are made, until one succeeds (2), or one has failed at each address (3).
  * - `ready`: calls are written, those of one turn of the event loop together. When the connection is lost, another one is
- *   made at once (4), unless nobody needs it (5). If the server was silent, or an attempt began just now, that fails (6).
+ *   made at once (4), unless nobody needs it (5), or somebody was owed a response by a server that was silent, or that was
+ *   connected to just now (6).
  * - `failing`: calls fail at once, with the reason of the last failure, and attempts are made, until one succeeds (2). A call
- *   that comes while none is under way waits for its own (7).
+ *   that comes while none is under way, or after a quiet time, waits for its own (7), unless one began just now.
  * - `closed`: calls fail at once. `open` leads out of it (1), and `close` into it from everywhere.
  */
 export class Client {
   readonly #runtime: Runtime;
-  readonly #server: Server;
+  readonly #server: ServerRecord;
   readonly #pace: Pace;
   readonly #addresses = new Addresses();
   #state: State = CLOSED;
@@ -55,13 +56,13 @@ export class Client {
   #connections: Connection[] = [];
   /** Calls that have not been written. */
   #waiting: Call[] = [];
-  /** Undefined while it is ready, and until an attempt has failed. */
+  /** When it began to fail, if it has not been ready or closed since. */
   #failingSince: number | undefined;
   #isTicking = false;
 
   constructor(server: MemcachedServer, runtime: Runtime = realRuntime(server.host, server.port)) {
     this.#runtime = runtime;
-    this.#server = new Server(server, runtime);
+    this.#server = new ServerRecord(server, runtime);
     this.#pace = new Pace(runtime);
   }
 
@@ -70,7 +71,7 @@ export class Client {
     return this.#server.name;
   }
 
-  /** How long calls have failed, in milliseconds; 0 if they do not. */
+  /** For how many milliseconds it has been failing, new attempts included; 0 if it is not. */
   failingFor(): number {
     return this.#failingSince === undefined ? 0 : this.#runtime.now() - this.#failingSince;
   }
@@ -106,7 +107,9 @@ export class Client {
   }
 
   #start(operation: Operation, key: string, deadline: number): Call {
-    const mayHurry = this.#pace.callCame(this.#runtime.now(), this.#connections.length > 0);
+    // Asked first, because this call ends a quiet time.
+    const mayHurry = this.#pace.mayHurry(this.#connections.length > 0);
+    this.#pace.callCame();
     if (this.#state.name === 'idle') this.#connect(); // 1
     if (this.#state.name === 'failing' && mayHurry) {
       this.#pace.hurry();
@@ -123,6 +126,7 @@ export class Client {
   #resultOf(response: Response): number | undefined {
     const { outcome, count, words } = response;
     if (outcome === 'ok' || outcome === 'not found') {
+      // Not if the connection was lost in the same turn, behind this response.
       if (this.#state.name === 'ready') {
         // A connection that has served is replaced at once.
         this.#pace.hurry();
@@ -130,8 +134,8 @@ export class Client {
       }
       return outcome === 'ok' ? count : undefined;
     }
-    if (outcome !== 'auth error') throw this.#server.commandRefusal(response);
-    const reason = this.#server.loginRefusal(words);
+    if (outcome !== 'auth error') throw this.#server.commandRefused(response);
+    const reason = this.#server.loginRefused(words);
     this.#connection?.lose(reason);
     this.#server.lost(reason);
     throw reason;
@@ -151,15 +155,15 @@ export class Client {
 
   #connect(): void {
     this.#enter({ name: 'connecting' });
-    this.#attemptIfDue(this.#runtime.now());
+    this.#attemptIfDue();
   }
 
-  /** An attempt that is silent may be slow, so it continues; or its packets are lost, so another one begins beside it. */
-  #attemptIfDue(now: number): void {
+  /** The oldest attempt may be slow, so it continues; or its packets are lost, so others begin beside it, one at a time. */
+  #attemptIfDue(): void {
     const newest = this.#connections.at(-1);
-    if (!this.#pace.isDue(now) || (newest && newest.silence < SECOND_ATTEMPT_MS)) return;
+    if (!this.#pace.isDue() || (newest && newest.silence < SECOND_ATTEMPT_MS)) return;
     for (const second of this.#connections.splice(1)) second.lose(SUPERSEDED);
-    this.#pace.attemptBegan(now);
+    this.#pace.attemptBegan();
     void this.#attempt();
   }
 
@@ -176,7 +180,8 @@ export class Client {
   }
 
   #ready(connection: Connection): void {
-    this.#server.moved(this.#addresses.served(connection.address), connection.address);
+    this.#server.reached(connection.address);
+    this.#addresses.served(connection.address);
     this.#enter({ name: 'ready' }); // 2
     const other = this.#connections.find((each) => each !== connection);
     this.#connections = [connection];
@@ -191,15 +196,15 @@ export class Client {
     if (this.#state.name !== 'ready') return this.#attemptFailed(connection, reason);
     const { isOwing, isSilent } = connection;
     if (!isOwing && this.#waiting.length === 0) return this.#enter({ name: 'idle' }); // 5
+    if (isOwing && (isSilent || !this.#pace.isDue())) return this.#fail(reason); // 6
     if (isOwing) this.#server.lost(reason);
-    if (isOwing && (isSilent || !this.#pace.isDue(this.#runtime.now())))
-      this.#fail(reason); // 6
-    else this.#connect(); // 4
+    this.#connect(); // 4
   }
 
   #attemptFailed({ address }: Connection, reason: MemcachedError): void {
     const isRefused = reason.code === 'WARMING_UP' || reason.code === 'LOGIN_REFUSED';
-    this.#pace.attemptFailed(this.#runtime.now(), isRefused);
+    this.#pace.attemptFailed(isRefused);
+    // Without an address the look-up has failed, or the host is one itself.
     const isAddressLeft = address !== undefined && this.#addresses.isAnyLeft;
     if (this.#state.name === 'failing' || !isAddressLeft) this.#fail(reason); // 3
   }
@@ -212,7 +217,8 @@ export class Client {
 
   #write(): void {
     this.#expireWaiting(this.#runtime.now());
-    if (this.#waiting.length > 0) this.#connection?.write(this.#waiting.splice(0));
+    const connection = this.#connection;
+    if (connection && this.#waiting.length > 0) connection.write(this.#waiting.splice(0));
   }
 
   #keepTicking(): void {
@@ -228,8 +234,8 @@ export class Client {
     for (const connection of this.#connections) connection.expire(now);
     this.#expireWaiting(now);
     const isConnecting = ['connecting', 'failing'].includes(this.#state.name);
-    if (isConnecting) this.#attemptIfDue(now);
-    if (isConnecting || this.#waiting.length > 0 || this.#connection?.isIdle === false) this.#keepTicking();
+    if (isConnecting) this.#attemptIfDue();
+    if (isConnecting || this.#waiting.length > 0 || this.#connection?.isWaiting) this.#keepTicking();
   }
 
   #expireWaiting(now: number): void {

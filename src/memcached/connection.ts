@@ -1,7 +1,7 @@
-import { encode, nameOf, nextOpaque, OPCODES, PROBE, PROBE_KEY, ProtocolError, ResponseReader } from './protocol.ts';
+import { encode, nameOf, nextOpaque, OPCODES, PROBE, PROBE_KEY, ResponseReader } from './protocol.ts';
 import type { Operation, Request, Response } from './protocol.ts';
 import type { Runtime } from './runtime.ts';
-import { MemcachedError, type Server } from './server.ts';
+import { MemcachedError, type ServerRecord } from './server-record.ts';
 
 /** How long the network may take to connect, and a server to respond, in milliseconds. */
 const RESPONSE_TIMEOUT_MS = 1000;
@@ -62,7 +62,7 @@ export class Connection {
   /** The one that was picked, once the server's name has been looked up. */
   address: string | undefined;
   readonly #runtime: Runtime;
-  readonly #server: Server;
+  readonly #server: ServerRecord;
   readonly #onLost: (reason: MemcachedError) => void;
   readonly #socket: ReturnType<Runtime['connect']>;
   readonly #reader = new ResponseReader();
@@ -79,7 +79,7 @@ export class Connection {
    */
   constructor(
     runtime: Runtime,
-    server: Server,
+    server: ServerRecord,
     pick: (addresses: readonly string[]) => string,
     onLost: (reason: MemcachedError) => void,
   ) {
@@ -94,7 +94,7 @@ export class Connection {
     this.#socket.on('end', () => this.#hungUp('it closed the connection'));
   }
 
-  /** Settles when it is connected, logged in, and has had a response about a key. If it is lost before, it may not settle. */
+  /** Connects, logs in, and asks about a key. Then it is ready, or has been lost; lost while connecting, this never settles. */
   async shakeHands(): Promise<void> {
     await new Promise<void>((resolve) => this.#socket.on('connect', resolve));
     this.#connectingSince = undefined;
@@ -103,14 +103,15 @@ export class Connection {
       if (login) this.#server.checkLogin(await this.#request(login, ''));
       // Any other response will do. A proxy may answer other commands without a store behind it.
       const { outcome, words } = await this.#request(PROBE, PROBE_KEY);
-      if (outcome === 'auth error') throw this.#server.loginRefusal(words);
+      if (outcome === 'auth error') throw this.#server.loginRefused(words);
     } catch (reason) {
       this.lose(reason as MemcachedError);
     }
   }
 
-  get isIdle(): boolean {
-    return this.#outstanding.length === 0;
+  /** Whether a response has not come yet. */
+  get isWaiting(): boolean {
+    return this.#outstanding.length > 0;
   }
 
   /** Whether somebody waits for a response, or waited for it in vain. */
@@ -128,7 +129,7 @@ export class Connection {
     return this.silence >= RESPONSE_TIMEOUT_MS;
   }
 
-  /** Writes calls as one packet, follow-ups last: a server that hangs up at a follow-up has then answered all calls. */
+  /** Writes calls as one packet, TOUCHes last: a server that hangs up at TOUCH has then answered all calls. */
   write(calls: readonly Call[]): void {
     const writtenAt = this.#runtime.now();
     const requests: Outstanding[] = [];
@@ -138,7 +139,7 @@ export class Connection {
     };
     for (const call of calls) add(call.operation.request, call.key, call);
     for (const { operation, key } of calls) {
-      if (operation.followUp && this.#server.isTouchSent) add(operation.followUp, key, undefined);
+      if (operation.touch && this.#server.isTouchSent) add(operation.touch, key, undefined);
     }
     this.#outstanding.push(...requests);
     this.#socket.write(encode(requests));
@@ -182,9 +183,9 @@ export class Connection {
   #match(response: Response): void {
     const due = this.#outstanding[0];
     if (response.opcode !== due?.request.opcode || response.opaque !== due.opaque) {
-      const what = due ? `one to ${nameOf(due.request.opcode)} with opaque ${due.opaque}` : 'none';
-      const sent = `a response to ${nameOf(response.opcode)} with opaque ${response.opaque}`;
-      throw new ProtocolError(`it sent ${sent}, when ${what} was due`);
+      throw new Error(
+        `it sent a response to ${nameOf(response.opcode)} with opaque ${response.opaque}, which was not due`,
+      );
     }
     this.#outstanding.shift();
     this.#hasResponded = true;

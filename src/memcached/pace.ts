@@ -7,7 +7,7 @@ const MAX_PAUSE_MS = 5000;
 /** For how long after a call others are expected. */
 const EXPECTED_MS = 3000;
 
-/** When a client attempts to connect. Times are in milliseconds of the runtime's clock. */
+/** When a client attempts to connect. */
 export class Pace {
   readonly #runtime: Runtime;
   #lastCallAt = -Infinity;
@@ -20,8 +20,14 @@ export class Pace {
     this.#runtime = runtime;
   }
 
-  isDue(now: number): boolean {
-    return now >= this.#lastAttemptAt + Math.min(this.#pause * this.#jitter, MAX_PAUSE_MS);
+  /** Whether the next attempt is due. */
+  isDue(): boolean {
+    return this.#runtime.now() >= this.#lastAttemptAt + Math.min(this.#pause * this.#jitter, MAX_PAUSE_MS);
+  }
+
+  /** Whether a call may start an attempt before it is due: none began just now, and none is under way or nobody has asked lately. */
+  mayHurry(isUnderWay: boolean): boolean {
+    return this.#runtime.now() >= this.#lastAttemptAt + PAUSE_MS && (!isUnderWay || !this.#isExpected());
   }
 
   /** Makes the next attempt due now. */
@@ -29,27 +35,22 @@ export class Pace {
     this.#lastAttemptAt = -Infinity;
   }
 
-  /**
-   * More calls are expected now: makes the pause short again, also the present one. Gives whether this one may start an
-   * attempt at once: none is under way, or it comes after a quiet time.
-   */
-  callCame(now: number, isUnderWay: boolean): boolean {
-    const mayHurry = !(isUnderWay && this.#isExpected(now)) && now >= this.#lastAttemptAt + PAUSE_MS;
-    this.#lastCallAt = now;
+  /** More calls are expected now: makes the pause short again, also the present one. */
+  callCame(): void {
+    this.#lastCallAt = this.#runtime.now();
     this.#pause = PAUSE_MS;
-    return mayHurry;
   }
 
-  attemptBegan(now: number): void {
-    this.#lastAttemptAt = now;
+  attemptBegan(): void {
+    this.#lastAttemptAt = this.#runtime.now();
     this.#jitter = 0.5 + this.#runtime.random();
   }
 
-  attemptFailed(now: number, isRefused: boolean): void {
-    if (isRefused || !this.#isExpected(now)) this.#pause = Math.min(2 * this.#pause, MAX_PAUSE_MS);
+  attemptFailed(isRefused: boolean): void {
+    if (isRefused || !this.#isExpected()) this.#pause = Math.min(2 * this.#pause, MAX_PAUSE_MS);
   }
 
-  #isExpected(now: number): boolean {
-    return now - this.#lastCallAt < EXPECTED_MS;
+  #isExpected(): boolean {
+    return this.#runtime.now() - this.#lastCallAt < EXPECTED_MS;
   }
 }

@@ -45,7 +45,7 @@ export interface Request {
 /** What a server is asked to do with one key: a request whose response is awaited, and perhaps one whose response is ignored. */
 export interface Operation {
   readonly request: Request;
-  readonly followUp?: Request;
+  readonly touch?: Request;
 }
 
 /** A response whose header and length fit each other. */
@@ -60,9 +60,6 @@ export interface Response {
   /** What the server said, if the outcome is neither `ok` nor `not found`: quoted, on one line. */
   readonly words: string;
 }
-
-/** The server sent what cannot be a response to what it was asked, so nothing that follows can be trusted either. */
-export class ProtocolError extends Error {}
 
 /** A key that no session has, because a digest holds no dots. */
 export const PROBE_KEY = '.'.repeat(KEY_LENGTH);
@@ -82,7 +79,7 @@ export function create(ttl: number): Operation {
 export function increment(ttl: number): Operation {
   return {
     request: incrementRequest(0, NEVER_CREATE),
-    followUp: keyRequest(OPCODES.TOUCH, memjs.Utils.makeExpiration(ttl)),
+    touch: keyRequest(OPCODES.TOUCH, memjs.Utils.makeExpiration(ttl)),
   };
 }
 
@@ -131,13 +128,13 @@ export class ResponseReader {
   /**
    * Gives each response that is now complete to `onResponse`, in order.
    *
-   * @throws ProtocolError for what cannot be a response, and whatever `onResponse` throws; nothing more may be read then
+   * @throws Error for what cannot be a response, and whatever `onResponse` throws; nothing more may be read then
    */
   read(piece: Buffer, onResponse: (response: Response) => void): void {
     const bytes = Buffer.concat([this.#rest, piece]);
     let at = 0;
     while (at < bytes.length) {
-      if (bytes[at] !== RESPONSE_MAGIC) throw new ProtocolError(`it sent ${quote(bytes.subarray(at))}`);
+      if (bytes[at] !== RESPONSE_MAGIC) throw new Error(`it sent ${quote(bytes.subarray(at))}`);
       if (bytes.length < at + HEADER_LENGTH) break;
       const end = at + HEADER_LENGTH + bodyLengthOf(bytes, at);
       if (bytes.length < end) break;
@@ -156,7 +153,7 @@ function bodyLengthOf(bytes: Buffer, at: number): number {
   const isBare = bytes.readUInt16BE(at + KEY_LENGTH_AT) === 0 && bytes[at + EXTRAS_LENGTH_AT] === 0;
   const isPossible = isCount ? length === COUNT_LENGTH && isBare : length <= MAX_BODY_LENGTH;
   if (isPossible) return length;
-  throw new ProtocolError(`it sent a response to ${nameOf(bytes.readUInt8(at + OPCODE_AT))} of ${length} bytes`);
+  throw new Error(`it sent a response to ${nameOf(bytes.readUInt8(at + OPCODE_AT))} of ${length} bytes`);
 }
 
 function decode(bytes: Buffer, at: number, end: number): Response {

@@ -24,8 +24,8 @@ function answer(opcode: number, status: number, value?: string | Buffer, extras 
 }
 
 /** All requests of an operation as one packet, with opaques from 7 on. */
-function encode({ request, followUp }: Operation, key = KEY): string {
-  const requests = followUp ? [request, followUp] : [request];
+function encode({ request, touch }: Operation, key = KEY): string {
+  const requests = touch ? [request, touch] : [request];
   return protocol.encode(requests.map((each, n) => ({ request: each, key, opaque: 7 + n }))).toString('hex');
 }
 

@@ -25,7 +25,7 @@ export type ErrorCode =
   | 'NOT_MEMCACHED'
   | 'COMMAND_REFUSED';
 
-/** What is wrong with a server. */
+/** What is wrong with a server. The message continues a sentence about it: "it refuses the login". */
 export class MemcachedError extends Error {
   readonly code: ErrorCode;
 
@@ -49,7 +49,7 @@ const MAX_HANG_UPS = 2;
 const REFUSAL_PAUSE_MS = 60_000;
 
 /** What a client has learnt of its server, beyond one connection, and told the log: each change once. */
-export class Server {
+export class ServerRecord {
   readonly name: string;
   /** Undefined if no login is set. */
   readonly login: Operation | undefined;
@@ -59,6 +59,7 @@ export class Server {
   #log!: Log;
   /** Why it is not available, as far as the log has said it since it last served. */
   readonly #codes = new Set<ErrorCode>();
+  #address: string | undefined;
   /** When each kind of refusal may be logged again. */
   readonly #quietUntil = new Map<string, number>();
   /** Undefined before the first refusal; in the past once the login has worked. */
@@ -73,7 +74,7 @@ export class Server {
     this.#runtime = runtime;
   }
 
-  /** Starts over, with this log. */
+  /** Takes this log, which has said nothing yet. What is known of the login and of TOUCH stays. */
   open(log: Log): void {
     this.#log = log;
     this.#codes.clear();
@@ -91,21 +92,25 @@ export class Server {
     this.#log.info(`${this.name} is available again`);
   }
 
-  moved(from: string | undefined, to: string | undefined): void {
-    if (from !== undefined && from !== to) this.#log.info(`${this.name} is at ${to} now, and was at ${from}`);
+  /** It has been reached at this address; undefined if its host is one. */
+  reached(address: string | undefined): void {
+    const before = this.#address;
+    this.#address = address;
+    if (before !== undefined && before !== address)
+      this.#log.info(`${this.name} is at ${address} now, and was at ${before}`);
   }
 
   /** Throws what is wrong with the login, by the response to it. */
   checkLogin({ outcome, words }: Response): void {
     if (outcome === 'unknown command')
       throw new MemcachedError('LOGIN_UNSUPPORTED', `it has no logins, but one is set: ${words}`);
-    if (outcome === 'auth error') throw this.loginRefusal(words);
+    if (outcome === 'auth error') throw this.loginRefused(words);
     if (outcome !== 'ok') throw new MemcachedError('UNAVAILABLE', `it does not complete the login: ${words}`);
     this.#warmUpEndsAt = -Infinity;
   }
 
-  /** What an `auth error` means, in response to the login or to a command. */
-  loginRefusal(words: string): MemcachedError {
+  /** Notes an `auth error`, in response to the login or to a command, and gives the error for it. */
+  loginRefused(words: string): MemcachedError {
     if (!this.login) return new MemcachedError('LOGIN_REQUIRED', `it requires a login, and none is set: ${words}`);
     const now = this.#runtime.now();
     this.#warmUpEndsAt ??= now + WARM_UP_MS;
@@ -116,8 +121,8 @@ export class Server {
     return new MemcachedError(code, `it refuses the login: ${words}. ${this.#isQuoted ? QUOTES_ADVICE : advice}`);
   }
 
-  /** What any other refusal of a command means. */
-  commandRefusal({ opcode, status, words }: Response): MemcachedError {
+  /** Logs any other refusal of a command, and gives the error for it. */
+  commandRefused({ opcode, status, words }: Response): MemcachedError {
     const refusal = `refuses ${nameOf(opcode)}: ${words}`;
     this.#refused(`${opcode} ${status}`, refusal, REFUSAL_PAUSE_MS);
     return new MemcachedError('COMMAND_REFUSED', `it ${refusal}`);
@@ -129,7 +134,8 @@ export class Server {
 
   touchAnswered({ outcome, words }: Response): void {
     this.#hangUps = -Infinity;
-    if (words && outcome !== 'auth error') this.#touchRefused(`refuses TOUCH: ${words}`);
+    const isRefused = outcome === 'refused' || outcome === 'unknown command';
+    if (isRefused) this.#touchRefused(`refuses TOUCH: ${words}`);
   }
 
   hungUpAtTouch(): void {
@@ -137,7 +143,7 @@ export class Server {
     if (!this.isTouchSent) this.#touchRefused('hangs up at TOUCH');
   }
 
-  /** TOUCH is refused each time or never, so this is said once. */
+  /** Usually TOUCH is refused each time or never, so this is said once. */
   #touchRefused(words: string): void {
     this.#refused('TOUCH', `${words}. Sessions in use no longer outlive their time to live`, Infinity);
   }
