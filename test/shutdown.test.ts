@@ -1,7 +1,8 @@
 import { once } from 'node:events';
 import { stat } from 'node:fs/promises';
-import { createConnection, type AddressInfo } from 'node:net';
+import { createConnection, Socket, type AddressInfo } from 'node:net';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { queryObjects } from 'node:v8';
 import fastify from 'fastify';
 import { test, type Test } from 'tap';
 import { prepareShutdown } from '../src/shutdown.ts';
@@ -111,6 +112,16 @@ function slowDown(milliseconds: number): () => void {
   turn();
   return () => (isSlow = false);
 }
+
+await test('a connection that has closed is not kept in memory', async (t) => {
+  const { port } = await listening(t);
+  const before = Number(queryObjects(Socket));
+  for (let n = 0; n < 50; n++) {
+    const socket = createConnection(port, '127.0.0.1', () => socket.end());
+    await once(socket.resume(), 'close');
+  }
+  await until('they are forgotten', () => Number(queryObjects(Socket)) - before < 10);
+});
 
 await test('connections that are queued when listening is to end are accepted', async (t) => {
   const { server, port, shutDown } = await listening(t);
