@@ -23,7 +23,7 @@ const TESTS = {
   'src/memcached/runtime.ts': [...COUNTERS, 'test/counters/stores.test.ts'],
   'src/memcached/server-record.ts': MEMCACHED,
   'src/page.ts': ['test/page.test.ts', 'test/gate.test.ts', 'test/app.test.ts'],
-  'src/server.ts': ['test/server.test.ts'],
+  'src/server.ts': ['test/server.test.ts', 'test/shutdown.test.ts'],
   'src/session.ts': ['test/session.test.ts', 'test/session-hosts.test.ts', ...COUNTERS],
   'src/shutdown.ts': ['test/shutdown.test.ts', 'test/server.test.ts'],
 };

@@ -88,6 +88,7 @@ export class Connection {
     this.#onLost = onLost;
     this.#connectingSince = runtime.now();
     // A look-up may end after its connection is lost, which then needs no address.
+    // Stryker disable next-line StringLiteral: the socket is destroyed, so no address is used
     this.#socket = runtime.connect((addresses) => (this.#isLost ? '' : (this.address = pick(addresses))));
     this.#socket.on('data', (piece: Buffer) => this.#read(piece));
     this.#socket.on('error', ({ message }) => this.#hungUp(message));
@@ -182,6 +183,7 @@ export class Connection {
 
   #match(response: Response): void {
     const due = this.#outstanding[0];
+    // Stryker disable next-line OptionalChaining: a TypeError costs the connection as well, and nobody waits for its reason
     if (response.opcode !== due?.request.opcode || response.opaque !== due.opaque) {
       throw new Error(
         `it sent a response to ${nameOf(response.opcode)} with opaque ${response.opaque}, which was not due`,
