@@ -37,6 +37,13 @@ await test('a request whose Accept names text/html gets the page', async (t) => 
   for (const accept of ['*/*', 'text/*', 'application/json', 'text/htmlx', '']) {
     t.equal((await app.inject({ url: '/', headers: { accept, ...HTTPS } })).body, 'Hello #1\n', accept);
   }
+  for (const [env, words] of [
+    [{ COUNTERS: 'memory' }, /Each dyno counts alone here/],
+    [{ MEMCACHE_SERVERS: 'localhost' }, /Any dyno may answer/],
+  ] as const) {
+    const { app } = await build(t, env);
+    t.match((await app.inject({ url: '/', headers: PAGE })).body, words, 'the page says where the counts live');
+  }
 });
 
 await test('HEAD gives the headers of GET, and counts nothing', async (t) => {
