@@ -5,7 +5,7 @@ import { existsSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { advice, isInstalled, setUp } from './setup.js';
 
-/** What to compile: the project, and where its sources and its output are. The tools import files of the app. */
+/** What to compile: the project, and where its sources and its output are. The tools take along some files of the app. */
 const APP = { project: 'tsconfig.json', folders: [['src', 'dist']] };
 const TOOLS = {
   project: 'tools/tsconfig.json',
@@ -78,12 +78,18 @@ function isStoreGiven() {
   return given || args.includes('--memory') || args.includes('--help');
 }
 
-/** Whether what was compiled is what these sources are now. */
+/** Whether all sources were compiled after their last change. Of the app, the tools take along some files only. */
 function isCurrent([from, to]) {
-  const names = list(from, '.ts');
+  const [sources, outputs] = [list(from, '.ts'), list(to, '.js')];
+  const isComplete = to === 'build/src' ? outputs.length > 0 : sources.every((source) => outputs.includes(source));
   const settings = Math.max(changed('tsconfig.json'), changed('tools/tsconfig.json'));
-  const isCompiled = (name) => changed(join(to, `${name}.js`)) >= Math.max(settings, changed(join(from, `${name}.ts`)));
-  return names.join() === list(to, '.js').join() && names.every(isCompiled);
+  return (
+    isComplete &&
+    outputs.every((output) => {
+      const compiled = changed(join(to, `${output}.js`));
+      return sources.includes(output) && compiled >= settings && compiled >= changed(join(from, `${output}.ts`));
+    })
+  );
 }
 
 async function compile({ project, folders }) {
@@ -95,11 +101,11 @@ async function compile({ project, folders }) {
   }
 }
 
-/** The sorted names of all files in a folder with this ending, without it. */
+/** The names of all files in a folder with this ending, without it. */
 function list(folder, ending) {
   if (!existsSync(folder)) return [];
   const files = readdirSync(folder, { recursive: true }).filter((path) => path.endsWith(ending));
-  return files.map((path) => path.slice(0, -ending.length)).sort();
+  return files.map((path) => path.slice(0, -ending.length));
 }
 
 function changed(path) {
