@@ -3,7 +3,8 @@ export class Addresses {
   #all: readonly string[] = [];
   /** When each was tried, since the last success. */
   readonly #triedAt = new Map<string, number>();
-  #serving: string | undefined;
+  /** The one that served last. */
+  serving: string | undefined;
 
   /** Whether one has not been tried since the last success. */
   get isAnyLeft(): boolean {
@@ -15,7 +16,7 @@ export class Addresses {
     this.#all = all;
     const rank = (address: string): number => {
       if (attempts.some((attempt) => attempt.address === address)) return Infinity;
-      return this.#triedAt.get(address) ?? (address === this.#serving ? -2 : -1);
+      return this.#triedAt.get(address) ?? (address === this.serving ? -2 : -1);
     };
     const [first] = [...all].sort((one, other) => rank(one) - rank(other)) as [string];
     this.#triedAt.set(first, now);
@@ -23,7 +24,7 @@ export class Addresses {
   }
 
   served(address: string | undefined): void {
-    this.#serving = address;
+    this.serving = address;
     this.#triedAt.clear();
   }
 }

@@ -108,10 +108,10 @@ export class Client {
 
   #start(operation: Operation, key: string, deadline: number): Call {
     // Asked first, because this call ends a quiet time.
-    const mayHurry = this.#pace.mayHurry(this.#connections.length > 0);
+    const hurries = this.#state.name === 'failing' && this.#pace.mayHurry(this.#connections.length > 0);
     this.#pace.callCame();
     if (this.#state.name === 'idle') this.#connect(); // 1
-    if (this.#state.name === 'failing' && mayHurry) {
+    if (hurries) {
       this.#pace.hurry();
       this.#connect(); // 7
     }
@@ -180,7 +180,7 @@ export class Client {
   }
 
   #ready(connection: Connection): void {
-    this.#server.reached(connection.address);
+    this.#server.reached(connection.address, this.#addresses.serving);
     this.#addresses.served(connection.address);
     this.#enter({ name: 'ready' }); // 2
     const other = this.#connections.find((each) => each !== connection);

@@ -25,7 +25,10 @@ export class Pace {
     return this.#runtime.now() >= this.#lastAttemptAt + Math.min(this.#pause * this.#jitter, MAX_PAUSE_MS);
   }
 
-  /** Whether a call may start an attempt before it is due: none began just now, and none is under way or nobody has asked lately. */
+  /**
+   * Whether a call may start an attempt before it is due: none began just now, and none is under way, or nobody has asked
+   * lately.
+   */
   mayHurry(isUnderWay: boolean): boolean {
     return this.#runtime.now() >= this.#lastAttemptAt + PAUSE_MS && (!isUnderWay || !this.#isExpected());
   }

@@ -59,7 +59,6 @@ export class ServerRecord {
   #log!: Log;
   /** Why it is not available, as far as the log has said it since it last served. */
   readonly #codes = new Set<ErrorCode>();
-  #address: string | undefined;
   /** When each kind of refusal may be logged again. */
   readonly #quietUntil = new Map<string, number>();
   /** Undefined before the first refusal; in the past once the login has worked. */
@@ -92,10 +91,8 @@ export class ServerRecord {
     this.#log.info(`${this.name} is available again`);
   }
 
-  /** It has been reached at this address; undefined if its host is one. */
-  reached(address: string | undefined): void {
-    const before = this.#address;
-    this.#address = address;
+  /** It has been reached at this address, and before at that one; undefined if its host is one. */
+  reached(address: string | undefined, before: string | undefined): void {
     if (before !== undefined && before !== address)
       this.#log.info(`${this.name} is at ${address} now, and was at ${before}`);
   }
