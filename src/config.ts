@@ -97,12 +97,12 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
       const [, ipv6 = '', host = ipv6, port = '11211'] = SERVER.exec(address) ?? [];
       return { host, port: Number(port) };
     });
-    const isValid = parsed.every(({ host, port }) => host && port > 0 && port <= 65_535);
+    if (parsed.every(({ host, port }) => host && port > 0 && port <= 65_535)) return parsed;
     let fault = `is ${JSON.stringify(list)}`;
     if (list === '') fault = 'is not set, but its login is';
     // Before an @ there is usually a password.
     if (list.includes('@')) fault = 'contains an @';
-    if (!isValid) complaints.push(`${name} ${fault}; it must be host or host:port, several separated by commas`);
+    complaints.push(`${name} ${fault}; it must be host or host:port, several separated by commas`);
     return parsed;
   }
 }
