@@ -60,8 +60,8 @@ async function mutate(file) {
     tempDirName: 'build/mutants',
   });
   const results = await stryker.runMutationTest();
-  const survivors = results.filter(({ status }) => status === 'Survived' || status === 'NoCoverage');
-  const tried = results.filter(({ status }) => status !== 'Ignored' && status !== 'RuntimeError');
+  const tried = results.filter(({ status }) => status !== 'Ignored');
+  const survivors = tried.filter(({ status }) => status === 'Survived');
   for (const { location, replacement } of survivors)
     console.log(`${file}:${location.start.line}:${location.start.column + 1} survived as ${replacement}`);
   table.push(`${file}: ${tried.length}, ${tried.length - survivors.length}, ${survivors.length}`);
