@@ -183,18 +183,20 @@ await test('it logs in, and never logs a password', withLogin(), async (t) => {
   }
 });
 
-await test('requests are logged, and an id never is', async (t) => {
-  const web = run(t, { HOST: '127.0.0.1', PORT: '0', LOG_LEVEL: 'trace' });
-  const url = await urlOf(web);
-  const { cookie } = await greet(url);
-  const headers = { cookie };
-  for (const path of ['', 'nothing', '%']) await greet(`${url}${path}`, headers);
-  for (const body of ['x'.repeat(2000), '']) await greet(url, headers, { method: 'POST', body, redirect: 'manual' });
-  t.equal(await stop(web.child), 0);
-  t.ok(logged(web).some(({ msg }) => msg === 'request completed'));
-  t.match(cookie, /^sid=.{22,}$/);
-  t.notMatch(web.out(), cookie.slice(4));
-  t.equal(web.err(), '');
+await test('off Heroku requests are logged, and an id never is', async (t) => {
+  for (const level of ['info', 'trace']) {
+    const web = run(t, { HOST: '127.0.0.1', PORT: '0', LOG_LEVEL: level });
+    const url = await urlOf(web);
+    const { cookie } = await greet(url);
+    const headers = { cookie };
+    for (const path of ['', 'nothing', '%']) await greet(`${url}${path}`, headers);
+    for (const body of ['x'.repeat(2000), '']) await greet(url, headers, { method: 'POST', body, redirect: 'manual' });
+    t.equal(await stop(web.child), 0);
+    t.ok(logged(web).some(({ msg }) => msg === 'request completed'));
+    t.match(cookie, /^sid=.{22,}$/);
+    t.notMatch(web.out(), cookie.slice(4));
+    t.equal(web.err(), '');
+  }
 });
 
 for (const [fault, close, reason] of [

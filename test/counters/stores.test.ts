@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { createConnection, type Socket } from 'node:net';
 import { test, type Test } from 'tap';
 import type { UnavailableCode } from '../../src/counters/counters.ts';
+import { PROBE_KEY } from '../../src/memcached/protocol.ts';
 import { until } from '../../tools/processes.ts';
 import { CountedSession, openCounters } from '../support/counters.ts';
 import { startMemcached, withLogin } from '../support/memcached.ts';
@@ -64,6 +65,15 @@ await test('no login is set, and the memcached requires one', withLogin(), async
   await checkRefusal(t, port, { code: 'ERR_COUNTERS_LOGIN_REQUIRED', says });
 });
 
+await test('a login that has never worked is warming up', withLogin(), async (t) => {
+  const memcached = await startMemcached(t, { login: { ...LOGIN, password: 'another' } });
+  const says = /is not available: it refuses the login: "Auth failure\.", status 0x20\. The login of a new add-on/;
+  const code = 'ERR_COUNTERS_WARMING_UP';
+  const { session } = await checkRefusal(t, memcached.port, { code, says, login: LOGIN });
+  memcached.setPassword(LOGIN.password);
+  await until('it counts', async () => (await session.greet()) === 1);
+});
+
 await test('a memcached that is full refuses to count newcomers, and still counts those whom it knows', async (t) => {
   const memcached = await startMemcached(t, { args: ['-M', '-m', '2'] });
   const log: string[] = [];
@@ -84,4 +94,28 @@ await test('a memcached that is full refuses to count newcomers, and still count
   t.strictSame(new Set(await Promise.all(newcomers)), new Set([1]), 'if there is another, newcomers go there');
   t.match(log, [refusal, refusal]);
   t.equal((await two.stats()).get('curr_items'), '20');
+});
+
+await test('what is no count fails its own visitor, and nobody else', async (t) => {
+  const memcached = await startMemcached(t);
+  await memcached.ask(`set ${PROBE_KEY} 0 0 4\r\ntext`);
+  const log: string[] = [];
+  const counters = openCounters(t, [memcached.port], { log });
+  const [big, other, text] = [0, 1, 2].map(() => new CountedSession(counters)) as [
+    CountedSession,
+    CountedSession,
+    CountedSession,
+  ];
+  for (const each of [big, other, text]) t.equal(await each.greet(), 1, 'text under the key of the probe is no outage');
+  await memcached.ask(`set ${big.key} 0 0 16\r\n${2 ** 53 - 1}`);
+  await memcached.ask(`set ${text.key} 0 0 4\r\ntext`);
+  for (let count = 2; count < 5; count += 1) {
+    t.strictSame(await Promise.all([big, other, text].map((each) => each.greet())), [
+      'ERR_COUNTERS_COMMAND_REFUSED',
+      count,
+      'ERR_COUNTERS_COMMAND_REFUSED',
+    ]);
+  }
+  t.equal(log.length, 2, 'the connection is kept');
+  t.match(log, [/refuses INCREMENT: 9007199254740992 is no count$/, /refuses INCREMENT: "Non-numeric/]);
 });

@@ -159,9 +159,12 @@ await test('one line says why the dynos do not start', async (t) => {
     [[], { PORT: port }, 1, /^PORT \d+ is in use\. Set the variable PORT to another, such as \d+\n$/],
     [[], { PORT: 'http' }, 1, /^PORT is "http"; it must be a port .*\n$/],
     [[], { PORT: '0', PATH: '' }, 1, /^memcached is not installed; npm run setup .*; npm run dynos -- --memory .*\n$/],
+    [[], { SESSION_TTL: 'long' }, 1, /^SESSION_TTL is "long"; .*\n$/],
     [['web=0'], {}, 2, /^At least one dyno has to run: web=1\. See npm run dynos -- --help\n$/],
     [['21'], {}, 2, /^21 dynos are too many for one machine; at most web=20\./],
     [['five'], {}, 2, /^"five" is not a number of dynos, such as 7 or web=7\./],
+    [['web=1', 'web=2'], {}, 2, /^Give one number of dynos, not web=1 web=2\./],
+    [['--what'], {}, 2, /^Unknown option '--what'\. See npm run/],
     [['--help'], {}, 0, /^$/],
   ];
   const outcomes = await Promise.all(cases.map(([args, env]) => run('dynos', args, env)));

@@ -180,8 +180,10 @@ await test('wrong arguments are explained', async (t) => {
     [['localhost:5006'], /^"localhost:5006" is not an address that begins with http/],
     [['http://a/', 'http://b/'], /^Give one address, not http:\/\/a\/ http:\/\/b\/\./],
     [['http://a/', '--requests', '1'], /^--requests is "1"; it must be a number from 2 to 1000000\./],
+    [['http://a/', '--concurrency', 'many'], /^--concurrency is "many"; it must be a number from 1 to 1000\./],
     [['http://a/', '--for', '1h'], /^--for is "1h"; it must be a number of seconds from 1 to 3600\./],
     [['http://a/', '--for', '5s', '--requests', '5'], /^Give --for or --requests, not both\./],
+    [['http://a/', '--what'], /^Unknown option '--what'\. See npm run/],
   ];
   const outcomes = await Promise.all(wrong.map(([args]) => verify(...args)));
   for (const [index, [, err]] of wrong.entries()) t.match(outcomes[index], { status: 2, out: '', err });
