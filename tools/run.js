@@ -93,12 +93,9 @@ function isCurrent([from, to]) {
 }
 
 async function compile({ project, folders }) {
+  // The compiler leaves there what it no longer compiles: from sources that are gone, or that no tool imports any more.
+  for (const [, to] of folders) rmSync(to, { recursive: true, force: true });
   await run(process.execPath, ['node_modules/typescript/bin/tsc', '--project', project]);
-  // What was compiled from a source that is no longer there.
-  for (const [from, to] of folders) {
-    const sources = list(from, '.ts');
-    for (const output of list(to, '.js')) if (!sources.includes(output)) rmSync(join(to, `${output}.js`));
-  }
 }
 
 /** The names of all files in a folder with this ending, without it. */
