@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { hash, randomBytes } from 'node:crypto';
 import { fastifyCookie } from '@fastify/cookie';
 import fastify, { type FastifyInstance, type FastifyRequest } from 'fastify';
 import type { Counters } from './counters/counters.ts';
@@ -145,5 +145,5 @@ class RequestSession implements Session {
 
 /** The key is a digest: reading the store reveals no id, and a look-up leaks nothing through timing. */
 function keyOf(id: string): string {
-  return createHash('sha256').update(id).digest('base64url').slice(0, 32);
+  return hash('sha256', id, 'base64url').slice(0, 32);
 }

@@ -53,7 +53,7 @@ await test('the Procfile runs what a build leaves', (t) => {
     /^web: node --max-semi-space-size=16 --no-allocation-site-pretenuring (\S+)\n$/.exec(read('Procfile')) ?? [];
   t.ok(file && existsSync(join(root, file)));
   t.match(manifest.scripts, { build: /&& tsc$/, start: 'node tools/run.js server' });
-  t.equal(manifest.engines.node, '20.x || 22.x || 24.x || 26.x');
+  t.equal(manifest.engines.node, '^20.12.0 || 22.x || 24.x || 26.x');
   t.end();
 });
 
