@@ -113,9 +113,7 @@ async function startRouterOrExit(): Promise<Router> {
     const { code, message } = error as NodeJS.ErrnoException;
     if (code === undefined) return exit(message);
     const complaint = code === 'EADDRINUSE' ? 'is in use' : `cannot be used (${message})`;
-    return exit(
-      `PORT ${settings.PORT} ${complaint}. Set the variable PORT to another, such as ${Number(settings.PORT) + 1}`,
-    );
+    return exit(`PORT ${settings.PORT} ${complaint}. Set the variable PORT to another port`);
   }
 }
 
