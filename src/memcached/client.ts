@@ -149,7 +149,7 @@ export class Client {
     const { name } = this.#state;
     assert(TRANSITIONS[name].includes(state.name), `A client that is ${name} cannot be ${state.name}`);
     this.#state = state;
-    if ('reason' in state) for (const call of this.#waiting.splice(0)) call.fail(state.reason);
+    if ('reason' in state) for (const call of this.#waiting.splice(0)) call.settle(state.reason);
     this.#keepTicking();
   }
 

@@ -28,19 +28,16 @@ export class Call {
     });
   }
 
-  succeed(response: Response): void {
+  /** Ends it by its response, or by the reason why there is none. */
+  settle(result: Response | MemcachedError): void {
     this.isSettled = true;
-    this.#resolve(response);
-  }
-
-  fail(reason: MemcachedError): void {
-    this.isSettled = true;
-    this.#reject(reason);
+    if (result instanceof MemcachedError) this.#reject(result);
+    else this.#resolve(result);
   }
 
   /** Fails if its time is up. */
   expire(now: number, message: string): void {
-    if (this.#deadline <= now && !this.isSettled) this.fail(new MemcachedError('UNAVAILABLE', message));
+    if (this.#deadline <= now && !this.isSettled) this.settle(new MemcachedError('UNAVAILABLE', message));
   }
 }
 
@@ -158,7 +155,7 @@ export class Connection {
     this.#isLost = true;
     this.#socket.destroy();
     this.#onLost(reason);
-    for (const { call } of this.#outstanding) call?.fail(reason);
+    for (const { call } of this.#outstanding) call?.settle(reason);
   }
 
   async #request(operation: Operation, key: string): Promise<Response> {
@@ -191,7 +188,7 @@ export class Connection {
     }
     this.#outstanding.shift();
     this.#hasResponded = true;
-    if (due.call) due.call.succeed(response);
+    if (due.call) due.call.settle(response);
     else this.#server.touchAnswered(response);
   }
 }
