@@ -3,6 +3,7 @@ import type { ErrorCode, MemcachedError } from '../../src/memcached/server-recor
 import { create, increment, PROBE_KEY, REMOVE } from '../../src/memcached/protocol.ts';
 import type { Network, Observer, SimulatedSocket } from './network.ts';
 import { DELETE, INCREMENT, LOGIN, OK, NOT_FOUND, REFUSED, TOUCH, ttlOf, UNKNOWN, type Packet } from './packets.ts';
+import { AddressHistory, LoginHistory, TouchHistory } from './server-history.ts';
 
 // What must hold, whatever happens:
 //
@@ -27,7 +28,6 @@ import { DELETE, INCREMENT, LOGIN, OK, NOT_FOUND, REFUSED, TOUCH, ttlOf, UNKNOWN
 // 12. Nothing is thrown but a MemcachedError; so no transition happens but those drawn.
 
 const LATE_MS = 26;
-const FIVE_MINUTES = 300_000;
 const NAME = 'Memcached at store.example:11211';
 /** What the log says of each code. */
 const WORDS: Readonly<Record<ErrorCode, RegExp>> = {
@@ -67,7 +67,6 @@ export class Checker implements Observer {
   ready: SimulatedSocket | undefined;
   readonly #network: Network;
   readonly #client: Client;
-  readonly #hasLogin: boolean;
   readonly #operations;
   /** Calls that have not settled, oldest first. */
   #open: Asked[] = [];
@@ -84,19 +83,15 @@ export class Checker implements Observer {
   #refusedNow: { at: number; kind: string } | undefined;
   #askedAt = -Infinity;
   #attempts: number[] = [];
-  readonly #picks = new Map<string, number>();
-  #servedFrom: string | undefined;
-  #moves = 0;
-  #firstRefusalAt: number | undefined;
-  #hasLoggedIn = false;
-  #isTouchAnswered = false;
-  #hangUpsAtTouch = 0;
-  #isTouchRefused = false;
+  readonly #login: LoginHistory;
+  readonly #touch = new TouchHistory();
+  readonly #addresses: AddressHistory;
 
   constructor(network: Network, client: Client, hasLogin: boolean, ttl: number) {
     this.#network = network;
     this.#client = client;
-    this.#hasLogin = hasLogin;
+    this.#login = new LoginHistory(hasLogin);
+    this.#addresses = new AddressHistory([...network.addresses.keys()]);
     this.#operations = { create: create(ttl), increment: increment(ttl), end: REMOVE };
     network.observer = this;
   }
@@ -210,16 +205,10 @@ export class Checker implements Observer {
 
   /** What is wrong with the response to a call. */
   #codeOf({ opcode, status, value }: Packet): ErrorCode | undefined {
-    if (status === REFUSED) return this.#refusal();
+    if (status === REFUSED) return this.#login.refused(this.#now);
     if (status === NOT_FOUND || (status === OK && opcode !== INCREMENT)) return undefined;
     const count = status === OK ? value.readBigUInt64BE() : 0n;
     return count > 0n && count < 2n ** 53n ? undefined : 'COMMAND_REFUSED';
-  }
-
-  #refusal(): ErrorCode {
-    if (!this.#hasLogin) return 'LOGIN_REQUIRED';
-    this.#firstRefusalAt ??= this.#now;
-    return this.#hasLoggedIn || this.#now >= this.#firstRefusalAt + FIVE_MINUTES ? 'LOGIN_REFUSED' : 'WARMING_UP';
   }
 
   // What happens on the network.
@@ -236,19 +225,9 @@ export class Checker implements Observer {
   }
 
   picked({ address = '' }: SimulatedSocket): void {
-    const underWay = this.#network.open.filter((socket) => socket.address === address).length - 1;
-    const addresses = [...this.#network.addresses.keys()];
-    if (underWay > 0 && addresses.length > 1) this.violate(7, `two attempts on ${address}`);
-    const others = this.#network.open.map((socket) => socket.address);
-    const oldest = Math.min(
-      ...addresses.filter((it) => !others.includes(it)).map((it) => this.#picks.get(it) ?? -Infinity),
-    );
-    const isFirst = this.#picks.size === 0 && this.#servedFrom !== undefined;
-    if (isFirst && address !== this.#servedFrom)
-      this.violate(7, `${address} first, where ${this.#servedFrom} served last`);
-    if (!isFirst && (this.#picks.get(address) ?? -Infinity) > oldest)
-      this.violate(7, `${address} again, before another`);
-    this.#picks.set(address, this.#now);
+    const underWay = this.#network.open.map((socket) => socket.address);
+    const fault = this.#addresses.picked(address, underWay, this.#now);
+    if (fault) this.violate(7, fault);
   }
 
   wrote(socket: SimulatedSocket, requests: readonly Packet[]): void {
@@ -268,26 +247,25 @@ export class Checker implements Observer {
     const touches = requests.filter(({ opcode }) => opcode === TOUCH).length;
     if (requests.slice(0, requests.length - touches).some(({ opcode }) => opcode === TOUCH))
       this.violate(5, 'a request behind a TOUCH, at which the server may hang up');
-    const isTouchSent = this.#isTouchAnswered || this.#hangUpsAtTouch < 2;
-    if (touches !== (isTouchSent ? increments : 0)) this.violate(5, `${increments} INCREMENTs, ${touches} TOUCHes`);
+    if (touches !== (this.#touch.isSent ? increments : 0))
+      this.violate(5, `${increments} INCREMENTs, ${touches} TOUCHes`);
   }
 
   answered(socket: SimulatedSocket, request: Packet, { status, value }: Packet): void {
     const { opcode, opaque, key } = request;
     if (opcode === LOGIN) {
-      if (status === OK) this.#hasLoggedIn = true;
+      if (status === OK) this.#login.worked();
       else if (status === UNKNOWN) socket.reason ??= 'LOGIN_UNSUPPORTED';
-      else socket.reason ??= status === REFUSED ? this.#refusal() : 'UNAVAILABLE';
+      else socket.reason ??= status === REFUSED ? this.#login.refused(this.#now) : 'UNAVAILABLE';
     } else if (opcode === TOUCH) {
-      this.#isTouchAnswered = true;
-      this.#isTouchRefused ||= ![OK, NOT_FOUND, REFUSED].includes(status);
+      this.#touch.answered(status);
     } else if (key === PROBE_KEY) {
-      if (status === REFUSED) socket.reason ??= this.#refusal();
+      if (status === REFUSED) socket.reason ??= this.#login.refused(this.#now);
       else this.#becomesReady(socket);
     } else {
       const isAwaited = this.#open.some(({ written }) => written?.socket === socket && written.opaque === opaque);
       if (status === REFUSED && isAwaited) {
-        socket.reason = this.#refusal();
+        socket.reason = this.#login.refused(this.#now);
         this.#troubles.push({ at: this.#now, code: socket.reason, isLoss: false });
       }
       if (this.#codeOf({ ...request, status, value }))
@@ -299,13 +277,11 @@ export class Checker implements Observer {
     this.ready = socket;
     this.#troubles = [];
     this.#failsAtOnce = false;
-    this.#picks.clear();
-    if (this.#servedFrom !== undefined && this.#servedFrom !== socket.address) this.#moves += 1;
-    this.#servedFrom = socket.address;
+    this.#addresses.served(socket.address);
   }
 
   hungUp({ outstanding }: SimulatedSocket): void {
-    if (outstanding[0]?.request.opcode === TOUCH) this.#hangUpsAtTouch += 1;
+    if (outstanding[0]?.request.opcode === TOUCH) this.#touch.hungUp();
   }
 
   lost(socket: SimulatedSocket): void {
@@ -315,7 +291,7 @@ export class Checker implements Observer {
     if (isReady && !reason) this.violate(6, `a connection was given up after ${socket.silence} ms of silence`);
     if (!reason || (this.ready && !isReady)) return;
     if (isReady) this.ready = undefined;
-    else this.#failsAtOnce ||= this.#picks.size === 0 || this.#picks.size === this.#network.addresses.size;
+    else this.#failsAtOnce ||= this.#addresses.isNoneLeft;
     const isOwing = outstanding.some(({ request }) => request.opcode !== TOUCH);
     this.#isIdle = isReady && !isOwing && !this.#open.some(({ written }) => !written);
     if (!isReady || isOwing) this.#troubles.push({ at: this.#now, code: reason, isLoss: true });
@@ -332,9 +308,8 @@ export class Checker implements Observer {
       if (this.#said.size === 0) this.violate(10, `without a reason: ${line}`);
       this.#said.clear();
     } else if (words === 'is ') {
-      if (!/^at \S+ now, and was at \S+$/.test(reason) || this.#moves === 0)
-        this.violate(10, `without a reason: ${line}`);
-      this.#moves -= 1;
+      if (reason !== this.#addresses.unsaid) this.violate(10, `without a reason: ${line}`);
+      this.#addresses.unsaid = undefined;
     } else if (/TOUCH.* Sessions in use no longer outlive their time to live$/.test(line)) this.#logTouch(line);
     else if (words === 'refuses ') this.#logRefusal(line);
     else this.violate(10, `unknown: ${line}`);
@@ -349,10 +324,7 @@ export class Checker implements Observer {
   }
 
   #logTouch(line: string): void {
-    const isTrue = line.includes('hangs up')
-      ? this.#hangUpsAtTouch >= 2 && !this.#isTouchAnswered
-      : this.#isTouchRefused;
-    if (!isTrue) this.violate(10, `without a reason: ${line}`);
+    if (!this.#touch.explains(line)) this.violate(10, `without a reason: ${line}`);
     if (this.lines.filter((other) => other.includes('outlive')).length > 1) this.violate(10, `twice: ${line}`);
   }
 
@@ -369,8 +341,7 @@ export class Checker implements Observer {
     const { open } = this.#network;
     if (open.length > 2) this.violate(7, `${open.length} sockets`);
     for (const socket of open) if (socket.silence > 1000 + LATE_MS) this.violate(6, `${socket.silence} ms of silence`);
-    if (this.#moves > 0) this.violate(10, 'the log does not say that the address is another');
-    this.#moves = 0;
+    if (this.#addresses.unsaid) this.violate(10, `the log does not say that it is ${this.#addresses.unsaid}`);
     const [waiting] = this.#open;
     if (waiting && this.#now > waiting.deadline + LATE_MS) this.violate(1, `${waiting.kind} has not settled`);
     if (this.#failsAtOnce && this.#open.some(({ written }) => !written))
