@@ -16,6 +16,7 @@ export class Addresses {
     this.#all = all;
     const rank = (address: string): number => {
       if (attempts.some((attempt) => attempt.address === address)) return Infinity;
+      // Times are not negative, so those that have not been tried come before the others.
       return this.#triedAt.get(address) ?? (address === this.serving ? -2 : -1);
     };
     const [first] = [...all].sort((one, other) => rank(one) - rank(other)) as [string];

@@ -112,7 +112,7 @@ export class Client {
     this.#pace.callCame();
     if (this.#state.name === 'idle') this.#connect(); // 1
     if (hurries) {
-      this.#pace.hurry();
+      this.#pace.makeDue();
       this.#connect(); // 7
     }
     if ('reason' in this.#state) throw this.#state.reason;
@@ -129,7 +129,7 @@ export class Client {
       // Not if the connection was lost in the same turn, behind this response.
       if (this.#state.name === 'ready') {
         // A connection that has served is replaced at once.
-        this.#pace.hurry();
+        this.#pace.makeDue();
         this.#server.served();
       }
       return outcome === 'ok' ? count : undefined;

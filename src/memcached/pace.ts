@@ -26,19 +26,20 @@ export class Pace {
   }
 
   /**
-   * Whether a call may start an attempt before it is due: none began just now, and none is under way, or nobody has asked
-   * lately.
+   * Whether a call may start an attempt that is not due. Not if one began just now, nor if one is under way, unless that one
+   * dates from a quiet time: the server may have come back since.
    */
   mayHurry(isUnderWay: boolean): boolean {
-    return this.#runtime.now() >= this.#lastAttemptAt + PAUSE_MS && (!isUnderWay || !this.#isExpected());
+    const isTooSoon = this.#runtime.now() < this.#lastAttemptAt + PAUSE_MS;
+    return !isTooSoon && !(isUnderWay && this.#isExpected());
   }
 
-  /** Makes the next attempt due now. */
-  hurry(): void {
+  /** The next attempt need not wait. */
+  makeDue(): void {
     this.#lastAttemptAt = -Infinity;
   }
 
-  /** More calls are expected now: makes the pause short again, also the present one. */
+  /** Makes the pause short again, also the present one. */
   callCame(): void {
     this.#lastCallAt = this.#runtime.now();
     this.#pause = PAUSE_MS;
@@ -49,6 +50,7 @@ export class Pace {
     this.#jitter = 0.5 + this.#runtime.random();
   }
 
+  /** Doubles the pause if nobody waits, or if waiting is all that helps, because the login is refused. */
   attemptFailed(isRefused: boolean): void {
     if (isRefused || !this.#isExpected()) this.#pause = Math.min(2 * this.#pause, MAX_PAUSE_MS);
   }
