@@ -1,4 +1,5 @@
 import { test, type Test } from 'tap';
+import { Client } from '../../src/memcached/client.ts';
 import { until } from '../../tools/processes.ts';
 import { clock, CountedSession, openCounters, soon } from '../support/counters.ts';
 import { startMemcached, type Memcached } from '../support/memcached.ts';
@@ -27,13 +28,26 @@ async function onTwoServers(t: Test) {
   return { servers, log, counters, forward: clock(t) };
 }
 
+/** The names of the servers that are asked. */
+function spy(t: Test): Set<string> {
+  const asked = new Set<string>();
+  const call = Reflect.get(Client.prototype, 'call');
+  Client.prototype.call = function (this: Client, ...args) {
+    asked.add(this.name);
+    return call.apply(this, args);
+  };
+  t.teardown(() => (Client.prototype.call = call));
+  return asked;
+}
+
 for (const [fault, begin, end] of [
   ['dead', (it: Memcached) => it.kill(), (it: Memcached) => it.restart()],
   ['silent', (it: Memcached) => it.stall(), (it: Memcached) => it.resume()],
 ] as const) {
   await test(`one server of two ${fault}`, async (t) => {
     const { servers, log, counters, forward } = await onTwoServers(t);
-    const [one] = servers;
+    const [one, two] = servers;
+    const asked = spy(t);
     const newcomers = (): CountedSession[] => Array.from({ length: 10 }, () => new CountedSession(counters));
     const sessions = newcomers().concat(newcomers());
     t.strictSame(new Set((await greetAll(sessions)).outcomes), new Set([1]));
@@ -59,8 +73,10 @@ for (const [fault, begin, end] of [
     let count = 2;
     for (; count < 5; count += 1) {
       t.strictSame(new Set((await greetAll(others)).outcomes), new Set([count + 1]), 'the others notice nothing');
+      asked.clear();
       const { outcomes, took } = await greetAll(newcomers());
       t.strictSame(new Set(outcomes), new Set([1]), 'newcomers go to the other server');
+      t.strictSame(asked, new Set([`Memcached at 127.0.0.1:${two.port}`]), 'and ask no other');
       t.ok(took < AT_ONCE);
       t.strictSame(new Set((await greetAll(touched)).outcomes), new Set([UNAVAILABLE]), 'its sessions wait for it');
     }
