@@ -62,6 +62,7 @@ await test('the first line says where to open it and where the counts live', asy
       t.equal(await stop(web.child), 0);
       const warnings = logged(web).filter(({ level }) => level > 30);
       t.match(warnings, 'DYNO' in env ? [{ msg: /^COUNTERS=memory/ }] : []);
+      t.equal(warnings.length, 'DYNO' in env ? 1 : 0);
       t.equal(web.err(), '');
     }),
   );
