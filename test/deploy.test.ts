@@ -18,7 +18,7 @@ const dependencies = { ...manifest.dependencies, ...manifest.devDependencies };
 const KNOWN =
   'addons buildpacks description env environments formation image keywords logo name repository scripts stack success_url website';
 
-await test('app.json holds what Heroku knows, and makes an app that works without a question', (t) => {
+await test('app.json holds what Heroku knows, and makes an app that works without a question', async (t) => {
   const app = json('app.json') as Record<string, unknown>;
   for (const key of Object.keys(app)) t.ok(KNOWN.split(' ').includes(key), `Heroku knows ${key}`);
   t.match(app, { name: /^[a-z][^]{2,29}$/i, description: /^.{10,140}$/, keywords: [/^[a-z]+$/], success_url: '/' });
@@ -33,7 +33,6 @@ await test('app.json holds what Heroku knows, and makes an app that works withou
     t.type(value, 'string');
     t.strictSame(unknown, {}, `Heroku knows all that is said of ${name}`);
   }
-  t.end();
 });
 
 await test("the README's button deploys the repository that app.json names", (t) => {
@@ -48,16 +47,15 @@ await test("the README's button deploys the repository that app.json names", (t)
   t.end();
 });
 
-await test('the Procfile runs what a build leaves', (t) => {
+await test('the Procfile runs what a build leaves', async (t) => {
   const [, file = ''] =
     /^web: node --max-semi-space-size=16 --no-allocation-site-pretenuring (\S+)\n$/.exec(read('Procfile')) ?? [];
   t.ok(file && existsSync(join(root, file)));
   t.match(manifest.scripts, { build: /&& tsc$/, start: 'node tools/run.js server' });
   t.equal(manifest.engines.node, '^20.12.0 || 22.x || 24.x || 26.x');
-  t.end();
 });
 
-await test('every package is pinned, and none has an install script', (t) => {
+await test('every package is pinned, and none has an install script', async (t) => {
   for (const [name, version] of Object.entries(dependencies)) t.match(version, /^\d+\.\d+\.\d+$/, name);
   const { packages } = json('package-lock.json') as { packages: Record<string, Record<string, unknown>> };
   t.match(packages[''], { dependencies: manifest.dependencies, devDependencies: manifest.devDependencies });
@@ -67,5 +65,4 @@ await test('every package is pinned, and none has an install script', (t) => {
     locked.filter(([, { integrity, hasInstallScript }]) => !integrity || hasInstallScript).map(([path]) => path),
     [],
   );
-  t.end();
 });

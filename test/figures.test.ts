@@ -34,7 +34,7 @@ const QUOTED: readonly [file: string, words: string, figure: string][] = [
   ['docs/capacity.md', 'the free plan is full after', session().most],
 ];
 
-await test('the figures quoted are those of bench/results.md; FIGURES=write updates them', (t) => {
+await test('the figures quoted are those of bench/results.md; FIGURES=write updates them', async (t) => {
   for (const file of ['README.md', 'docs/capacity.md']) {
     let text = read(file);
     for (const [where, words, figure] of QUOTED) {
@@ -49,7 +49,6 @@ await test('the figures quoted are those of bench/results.md; FIGURES=write upda
   const figures = QUOTED.map(([, , figure]) => figure);
   for (const [, figure = ''] of read('README.md').matchAll(/(\S+) µs/g)) t.ok(figures.includes(figure), `${figure} µs`);
   t.equal(chunks(25), session().most, 'the arithmetic gives what was measured');
-  t.end();
 });
 
 /** How many chunks of 96 bytes memcached makes of so many megabytes, one by one. */

@@ -37,7 +37,7 @@ const NOT_RUN: readonly [reason: string, commands: RegExp][] = [
   ['takes minutes for each file', /^npm run mutants(?: -- \S+)?$/],
 ];
 
-await test('each command is run by a test or in CI', (t) => {
+await test('each command is run by a test or in CI', async (t) => {
   const pasted = blocks(everything, 'sh').flatMap((block) => block.trim().split('\n'));
   const named = inlineCode(everything).filter((code) => /^(?:npm|heroku|git|\.ci\/run)\b/.test(code));
   const commands = new Set([...pasted, ...named].filter((line) => !line.startsWith('cd ')));
@@ -47,13 +47,12 @@ await test('each command is run by a test or in CI', (t) => {
     const [pattern, file = '', words = ''] = RUN_BY.find(([pattern]) => pattern.test(command)) ?? [];
     t.ok(pattern && read(file).includes(command.replace(pattern, words)), command);
   }
-  t.end();
 });
 
 /** Commands that end, and read nothing from the terminal. */
 const ENDS = /^(?:git clone|git push|cd|npm ci|npm install|heroku create|heroku addons:create) ?/;
 
-await test('a block of commands can be pasted as it is, in every shell', (t) => {
+await test('a block of commands can be pasted as it is, in every shell', async (t) => {
   for (const block of blocks(everything, 'sh')) {
     const lines = block.trim().split('\n');
     for (const line of lines.slice(0, -1)) t.match(line, ENDS, 'no program in it waits for the next line');
@@ -61,10 +60,9 @@ await test('a block of commands can be pasted as it is, in every shell', (t) => 
     for (const line of lines) t.notMatch(line, '&&');
   }
   t.equal(README.match(/npm ci/g)?.length, 1, 'the packages are installed once');
-  t.end();
 });
 
-await test('the README can be read in a few minutes, and one screen leads to five dynos', (t) => {
+await test('the README can be read in a few minutes, and one screen leads to five dynos', async (t) => {
   const lines = README.trimEnd().split('\n');
   t.ok(lines.length <= 150, `${lines.length} lines`);
   const [screen = ''] = README.split('\n## ');
@@ -74,19 +72,17 @@ await test('the README can be read in a few minutes, and one screen leads to fiv
     README.match(/^## .*$/gm)?.map((heading) => heading.slice(3)),
     ['Deploy it', 'Understand it', 'Take it along', 'Settings', 'Work on it'],
   );
-  t.end();
 });
 
-await test('every error code is explained, in the words of the app', (t) => {
+await test('every error code is explained, in the words of the app', async (t) => {
   const table = read('docs/questions.md').matchAll(/^\| `(ERR_\w+)` +\| (.*?) +\|/gm);
   const explained = [...table].map(([, code = '', message = '']) => ({ code, message }));
   const declared = new Set(read('src/counters/counters.ts').match(/\bERR_\w+/g));
   t.strictSame(explained.map(({ code }) => code).sort(), [...declared].sort());
   for (const { message } of explained) t.match(read('src/counters/counters.ts'), message);
-  t.end();
 });
 
-await test('every link to a file leads somewhere', (t) => {
+await test('every link to a file leads somewhere', async (t) => {
   for (const [file, text] of texts) {
     for (const [, target = ''] of text.matchAll(/\]\(([^)\s]+)\)/g)) {
       if (target.startsWith('https:')) continue;
@@ -96,7 +92,6 @@ await test('every link to a file leads somewhere', (t) => {
         t.ok(anchors(read(linked)).includes(anchor), `${file}: ${target}`);
     }
   }
-  t.end();
 });
 
 /** The anchors of headings, as GitHub makes them. */
@@ -109,7 +104,7 @@ function anchors(text: string): string[] {
   );
 }
 
-await test('the variables named are those that the app reads', (t) => {
+await test('the variables named are those that the app reads', async (t) => {
   const asked = new Set<string>();
   const empty = new Proxy<NodeJS.ProcessEnv>(
     {},
@@ -131,5 +126,4 @@ await test('the variables named are those that the app reads', (t) => {
   const OTHERS = ['COOKIE_SECRET', 'FIGURES', 'PERSISTENT'];
   const named = inlineCode(everything).flatMap((code) => /\b[A-Z]+(?:_[A-Z]+)+\b|^[A-Z]{4,}(?==)/g.exec(code) ?? []);
   for (const name of new Set(named)) t.ok(asked.has(name) || OTHERS.includes(name) || name.startsWith('ERR_'), name);
-  t.end();
 });

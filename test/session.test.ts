@@ -84,27 +84,9 @@ await test('a cookie that is not shaped like an id never reaches the store', asy
   const id = idOf(await get('/'));
   counters.heard();
   const malformed = [
-    '',
-    'x',
-    id.slice(0, -1),
-    `${id}A`,
-    `${id} ${id}`,
-    `"${id}"`,
-    `'${id}'`,
-    id.repeat(200).slice(0, 4096),
-    'x'.repeat(4096),
-    '%',
-    '%ff%fe',
-    `${id.slice(1)}%0a`,
-    `${id.slice(1)}%00`,
-    `${id.slice(1)}=`,
-    `${id.slice(1)}+`,
-    `${id.slice(1)}/`,
-    `${id.slice(1)}\u00e9`,
-    `${id.slice(1)},`,
-    '__proto__',
-    'get key',
-    '{"count":7}',
+    ...['', 'x', id.slice(0, -1), `${id}A`, `${id} ${id}`, `"${id}"`, `'${id}'`, id.repeat(200).slice(0, 4096)],
+    ...['%0a', '%00', '=', '+', '/', '\u00e9', ','].map((last) => `${id.slice(1)}${last}`),
+    ...['x'.repeat(4096), '%', '%ff%fe', '__proto__', 'get key', '{"count":7}'],
   ];
   for (const value of malformed) {
     const answer = await get('/', `sid=${value}`);

@@ -29,7 +29,7 @@ function encode({ request, touch }: Operation, key = KEY): string {
   return protocol.encode(requests.map((each, n) => ({ request: each, key, opaque: 7 + n }))).toString('hex');
 }
 
-await test('each operation, byte for byte', (t) => {
+await test('each operation, byte for byte', async (t) => {
   const header = (opcode: string, keyLength: string, extras: string, body: string, opaque = '00000007'): string =>
     `80${opcode}${keyLength}${extras}000000${body}${opaque}0000000000000000`;
   const one = '0000000000000001';
@@ -44,10 +44,9 @@ await test('each operation, byte for byte', (t) => {
   const plain = Buffer.from('PLAIN\0user\0pässword').toString('hex');
   t.equal(encode(protocol.login('user', 'pässword'), ''), `${header('21', '0005', '00', '00000014')}${plain}`);
   t.match(protocol.PROBE_KEY, /^\.{32}$/, 'no digest holds a dot');
-  t.end();
 });
 
-await test('several requests make one packet, each with its key and its opaque', (t) => {
+await test('several requests make one packet, each with its key and its opaque', async (t) => {
   const [{ request }, { request: another }] = [protocol.create(60), protocol.REMOVE];
   const packet = protocol.encode([
     { request, key: KEY, opaque: 0xffffffff },
@@ -59,10 +58,9 @@ await test('several requests make one packet, each with its key and its opaque',
   t.equal(packet.toString('latin1', packet.length - 32), 'x'.repeat(32));
   t.equal(nextOpaque(7), 8);
   t.equal(nextOpaque(0xffffffff), 0, 'after 32 bits they begin again');
-  t.end();
 });
 
-await test('responses in whatever pieces they come', (t) => {
+await test('responses in whatever pieces they come', async (t) => {
   const stream = Buffer.concat([
     response({ opcode: 0x05, opaque: 1 }, 0, 7n),
     response({ opcode: 0x1c, opaque: 2 }, 0, hex('00000000'), 4),
@@ -82,10 +80,9 @@ await test('responses in whatever pieces they come', (t) => {
     );
     t.strictSame(read(...pieces), expected, `${size} bytes each`);
   }
-  t.end();
 });
 
-await test('a count is a number from 1 to 2^53 - 1, and bad data is no bad connection', (t) => {
+await test('a count is a number from 1 to 2^53 - 1, and bad data is no bad connection', async (t) => {
   t.match(read(answer(0x05, 0, hex('0000000100000000'))), [{ outcome: 'ok', count: 2 ** 32 }]);
   t.match(read(answer(0x05, 0, hex('001fffffffffffff'))), [{ outcome: 'ok', count: Number.MAX_SAFE_INTEGER }]);
   for (const [body, value] of [
@@ -97,10 +94,9 @@ await test('a count is a number from 1 to 2^53 - 1, and bad data is no bad conne
     t.match(first, { outcome: 'refused', count: 0, words: `${value} is no count` });
     t.match(second, { outcome: 'ok', count: 7 }, 'what follows is read');
   }
-  t.end();
 });
 
-await test('a length that no response can have is noticed in its header', (t) => {
+await test('a length that no response can have is noticed in its header', async (t) => {
   const header = (bytes: Buffer): Buffer => bytes.subarray(0, 24);
   for (const body of ['', '07', '00000000000000000000000000000007']) {
     const message = `it sent a response to INCREMENT of ${body.length / 2} bytes`;
@@ -115,20 +111,18 @@ await test('a length that no response can have is noticed in its header', (t) =>
   const endless = answer(0x0a, 0);
   endless.writeUInt32BE(0xfffffff0, 8);
   t.throws(() => read(endless), { message: 'it sent a response to command 0xa of 4294967280 bytes' });
-  t.end();
 });
 
-await test('what is no response is noticed at its first byte, and quoted', (t) => {
+await test('what is no response is noticed at its first byte, and quoted', async (t) => {
   t.throws(() => read(Buffer.from('ERROR\r\n')), { message: 'it sent "ERROR\\r\\n"' });
   t.throws(() => read(Buffer.from('E')), { message: 'it sent "E"' });
   t.throws(() => read(answer(0x04, 0), hex('15 03 03')), { message: 'it sent "\\u0015\\u0003\\u0003"' });
   const request = answer(0x05, 0);
   request[0] = 0x80;
   t.throws(() => read(request), /it sent "\?/);
-  t.end();
 });
 
-await test('a refusal is told in a line, whatever the server says', (t) => {
+await test('a refusal is told in a line, whatever the server says', async (t) => {
   t.match(read(answer(0x05, 0x82, 'Out of memory')), [{ outcome: 'refused', words: '"Out of memory", status 0x82' }]);
   const [{ words } = { words: '' }] = read(answer(0x05, 0x06, Buffer.from(`a\nb\x1b[31m\u00e4"${'x'.repeat(900)}`)));
   t.match(words, /^"a\\nb\\u001b\[31m\?\?\\"x{89}", status 0x6$/, 'its first hundred characters');
@@ -141,5 +135,4 @@ await test('a refusal is told in a line, whatever the server says', (t) => {
   ] as const)
     t.match(read(answer(0x21, status)), [{ outcome, status }]);
   t.strictSame([0x04, 0x05, 0x1c, 0x21].map(nameOf), ['DELETE', 'INCREMENT', 'TOUCH', 'SASL_AUTH']);
-  t.end();
 });

@@ -10,7 +10,7 @@ const FORBIDDEN: readonly [what: string, pattern: RegExp][] = [
   ['PATH joined by a colon', /PATH\}:|:\$\{[^}]*PATH\}/],
 ];
 
-await test('the sources use nothing that one system only knows', (t) => {
+await test('the sources use nothing that one system only knows', async (t) => {
   const files = ['src', 'tools', 'test', 'bench']
     .flatMap((folder) =>
       readdirSync(`${root}/${folder}`, { recursive: true }).map((file) => `${folder}/${String(file)}`),
@@ -26,15 +26,13 @@ await test('the sources use nothing that one system only knows', (t) => {
     );
     t.strictSame(found, [], what);
   }
-  t.end();
 });
 
-await test('the scripts of package.json know no shell, and hide nothing in a pre script', (t) => {
+await test('the scripts of package.json know no shell, and hide nothing in a pre script', async (t) => {
   const { scripts } = JSON.parse(read('package.json')) as { scripts: Record<string, string> };
   for (const [name, script] of Object.entries(scripts)) {
     t.notMatch(script, /[';|<>$`{}()*~\\]|&(?!&)(?<!&&)/, name);
     for (const command of script.split(' && ')) t.match(command, /^(?:node|tap|tsc|tsc-watch)\b/, name);
     t.notOk(/^(?:pre|post)/.test(name), name);
   }
-  t.end();
 });

@@ -56,7 +56,7 @@ await test('only what has changed is compiled, in a folder of any name, and with
   t.notOk(existsSync(join(folder, 'dist/wrong.js')), 'and again at the next attempt');
 });
 
-await test('what is missing is named', (t) => {
+await test('what is missing is named', async (t) => {
   const fresh = copy(t, 'none');
   for (const target of ['server', 'build', 'dev', 'test', 'lint', 'dynos', 'verify', 'rehearse', 'bench'])
     t.same(run(fresh, 'node', 'tools/run.js', target), { status: 1, err: 'Run npm ci first\n' }, target);
@@ -69,10 +69,9 @@ await test('what is missing is named', (t) => {
       status: 1,
       err: /^The compiler is missing: .* Run npm ci --include=dev first\n$/,
     });
-  t.end();
 });
 
-await test('flags that npm takes for its own are noticed', (t) => {
+await test('flags that npm takes for its own are noticed', async (t) => {
   const lost: [args: string[], typed: string][] = [
     [['dynos', '--memory'], '--memory. Type: npm run dynos -- --memory'],
     [['dynos', '2', '--memory'], '--memory. Type: npm run dynos -- --memory 2'],
@@ -83,10 +82,9 @@ await test('flags that npm takes for its own are noticed', (t) => {
       status: 1,
       err: `npm keeps ${typed.replace('. ', ' for itself. ')}\n`,
     });
-  t.end();
 });
 
-await test('a user who may not install is told how, by the package manager of the machine', (t) => {
+await test('a user who may not install is told how, by the package manager of the machine', async (t) => {
   const nobody = process.getuid?.() === 0 ? ['/usr/bin/setpriv', '--reuid=65534', '--clear-groups'] : [];
   const folder = copy(t);
   const bin = join(folder, 'bin');
@@ -106,5 +104,4 @@ await test('a user who may not install is told how, by the package manager of th
   }
   t.match(said('dynos'), / memcached, or go without to see the difference: npm run dynos -- --memory\n$/);
   t.equal(said('setup', 'more'), 'Usage: npm run setup [-- browser] [bench]\n');
-  t.end();
 });

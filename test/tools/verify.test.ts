@@ -103,7 +103,7 @@ function seen(...numbers: number[]): Answer[] {
   });
 }
 
-await test('numbers that fall back, repeat or are missing are found out', (t) => {
+await test('numbers that fall back, repeat or are missing are found out', async (t) => {
   const verdicts: [answers: Answer[], faults: string[]][] = [
     [seen(1, 2, 3), []],
     [seen(1, 3, 2), ['the count fell back to 2 at greeting 3, answered by web.1, after 3 had been shown']],
@@ -124,7 +124,6 @@ await test('numbers that fall back, repeat or are missing are found out', (t) =>
     ],
   ];
   for (const [answers, expected] of verdicts) t.strictSame(faults(answers), expected);
-  t.end();
 });
 
 await test('while dynos and store come and go, 503 and a new session are no fault, but a repeated number is', async (t) => {

@@ -8,7 +8,7 @@ function shown(text: string): string {
   return text.replaceAll('~', '');
 }
 
-await test('npm run lint names each word that the project does not use, and what to write instead', (t) => {
+await test('npm run lint names each word that the project does not use, and what to write instead', async (t) => {
   const folder = t.testdir({
     'README.md': shown('The page is retried.\nWho~ever reads this\nmay g~o\non.\n'),
     src: {
@@ -28,5 +28,4 @@ await test('npm run lint names each word that the project does not use, and what
     'src/memcached/b.ts:1: connection',
   ]);
   t.equal(linter.status, 1);
-  t.end();
 });
