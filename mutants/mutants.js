@@ -21,6 +21,7 @@ const TESTS = {
   'src/memcached/pace.ts': MEMCACHED,
   'src/memcached/protocol.ts': MEMCACHED,
   'src/memcached/runtime.ts': ['test/memcached/client.test.ts', ...COUNTERS],
+  'src/memcached/server.ts': MEMCACHED,
   'src/memcached/server-record.ts': MEMCACHED,
   'src/page.ts': ['test/page.test.ts', 'test/gate.test.ts', 'test/app.test.ts'],
   'src/server.ts': ['test/server.test.ts', 'test/shutdown.test.ts'],

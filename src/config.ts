@@ -1,6 +1,6 @@
 // The environment: read once, into a `Config` that is valid, or every complaint about it at once.
 
-import type { MemcachedServer } from './memcached/server-record.ts';
+import type { MemcachedServer } from './memcached/server.ts';
 
 /** What the environment asks for. */
 export interface Config {

@@ -1,7 +1,7 @@
 import memjs from 'memjs';
 import { Client } from '../memcached/client.ts';
 import { create, increment, REMOVE, type Operation } from '../memcached/protocol.ts';
-import { MemcachedError, type MemcachedServer } from '../memcached/server-record.ts';
+import { MemcachedError, type MemcachedServer } from '../memcached/server.ts';
 import { checkTtl, CountersUnavailable, type Counters, type Log } from './counters.ts';
 
 /** How long a server fails before the next one serves its sessions. */

@@ -4,7 +4,8 @@ import { Call, Connection } from './connection.ts';
 import { Pace } from './pace.ts';
 import type { Operation, Response } from './protocol.ts';
 import { realRuntime, type Runtime } from './runtime.ts';
-import { MemcachedError, ServerRecord, type Log, type MemcachedServer } from './server-record.ts';
+import { ServerRecord } from './server-record.ts';
+import { MemcachedError, type Log, type MemcachedServer } from './server.ts';
 
 /** How often all deadlines are checked. */
 const TICK_MS = 25;
@@ -195,8 +196,10 @@ export class Client {
     this.#connections = this.#connections.filter((other) => other !== connection);
     if (this.#state.name !== 'ready') return this.#attemptFailed(connection, reason);
     const { isOwing, isSilent } = connection;
+    // Made just now, so that the next attempt is not due. A connection that has served has made it due.
+    const isFresh = !this.#pace.isDue();
     if (!isOwing && this.#waiting.length === 0) return this.#enter({ name: 'idle' }); // 5
-    if (isOwing && (isSilent || !this.#pace.isDue())) return this.#fail(reason); // 6
+    if (isOwing && (isSilent || isFresh)) return this.#fail(reason); // 6
     if (isOwing) this.#server.lost(reason);
     this.#connect(); // 4
   }

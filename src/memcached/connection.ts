@@ -1,7 +1,8 @@
 import { encode, nameOf, nextOpaque, OPCODES, PROBE, PROBE_KEY, ResponseReader } from './protocol.ts';
 import type { Operation, Request, Response } from './protocol.ts';
 import type { Runtime } from './runtime.ts';
-import { MemcachedError, type ServerRecord } from './server-record.ts';
+import type { ServerRecord } from './server-record.ts';
+import { MemcachedError } from './server.ts';
 
 /** How long the network may take to connect, and a server to respond, in milliseconds. */
 const RESPONSE_TIMEOUT_MS = 1000;

@@ -1,5 +1,5 @@
 import type { Client } from '../../src/memcached/client.ts';
-import type { ErrorCode, MemcachedError } from '../../src/memcached/server-record.ts';
+import type { ErrorCode, MemcachedError } from '../../src/memcached/server.ts';
 import { create, increment, PROBE_KEY, REMOVE } from '../../src/memcached/protocol.ts';
 import type { Network, Observer, SimulatedSocket } from './network.ts';
 import { DELETE, INCREMENT, LOGIN, OK, NOT_FOUND, REFUSED, TOUCH, ttlOf, UNKNOWN, type Packet } from './packets.ts';

@@ -1,5 +1,5 @@
 import { EventEmitter } from 'node:events';
-import type { ErrorCode } from '../../src/memcached/server-record.ts';
+import type { ErrorCode } from '../../src/memcached/server.ts';
 import type { Runtime } from '../../src/memcached/runtime.ts';
 import { Clock } from './clock.ts';
 import { FakeServer, ServerConnection, WELL as SERVER_WELL } from './fake-server.ts';

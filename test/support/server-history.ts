@@ -1,4 +1,4 @@
-import type { ErrorCode } from '../../src/memcached/server-record.ts';
+import type { ErrorCode } from '../../src/memcached/server.ts';
 import { NOT_FOUND, OK, REFUSED } from './packets.ts';
 
 // What a server has done so far, as far as the client's behaviour depends on it.
