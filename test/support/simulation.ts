@@ -203,7 +203,7 @@ class Simulation {
     // Those who asked a moment ago may be told that it is failing, as long as an attempt from before is silent.
     await this.#pass(isVisited ? (isAlone ? 0 : 1100) + this.#upTo(3000) : BACK_ALONE_MS);
     while (checker.hasJustTried) await this.#pass(50);
-    if (!isVisited && checker.isFailing) checker.violate(9, `no connection within ${BACK_ALONE_MS} ms`);
+    if (!isVisited && checker.failure) checker.violate(9, `no connection within ${BACK_ALONE_MS} ms`);
     const served = checker.keys.length;
     checker.ask('create', this.#newKey());
     await this.#pass(300);
@@ -215,12 +215,12 @@ class Simulation {
     const { checker } = this;
     this.#network.conditions.down = 1;
     await this.#pass(2500);
-    const [lines, served] = [checker.lines.length, checker.keys.length];
+    const [lines, served] = [checker.log.lines.length, checker.keys.length];
     this.#each((socket) => socket.end());
     checker.ask('create', this.#newKey());
     await this.#pass(50);
     if (checker.keys.length === served) checker.violate(9, 'a connection closed while idle was noticed');
-    if (checker.lines.length > lines) checker.violate(10, 'a connection closed while idle was logged');
+    if (checker.log.lines.length > lines) checker.violate(10, 'a connection closed while idle was logged');
   }
 
   #pass(milliseconds: number): Promise<void> {

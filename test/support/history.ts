@@ -1,0 +1,105 @@
+import type { ErrorCode } from '../../src/memcached/server.ts';
+import { OK, REFUSED, UNKNOWN } from './packets.ts';
+
+// What has happened so far, as far as it decides what may happen next.
+
+/** What a refused login means. */
+export class LoginHistory {
+  readonly #isSet: boolean;
+  #firstRefusalAt: number | undefined;
+  #hasWorked = false;
+
+  constructor(isSet: boolean) {
+    this.#isSet = isSet;
+  }
+
+  /** Gives why a connection is lost by this response to its login, if it is. */
+  answered(status: number, now: number): ErrorCode | undefined {
+    this.#hasWorked ||= status === OK;
+    if (status === OK) return undefined;
+    if (status === REFUSED) return this.refused(now);
+    return status === UNKNOWN ? 'LOGIN_UNSUPPORTED' : 'UNAVAILABLE';
+  }
+
+  refused(now: number): ErrorCode {
+    if (!this.#isSet) return 'LOGIN_REQUIRED';
+    this.#firstRefusalAt ??= now;
+    return this.#hasWorked || now >= this.#firstRefusalAt + 300_000 ? 'LOGIN_REFUSED' : 'WARMING_UP';
+  }
+}
+
+/** Which address is due. */
+export class AddressHistory {
+  readonly #all: readonly string[];
+  /** When each was picked, since one served. */
+  readonly #picks = new Map<string, number>();
+  #serving: string | undefined;
+
+  constructor(all: readonly string[]) {
+    this.#all = all;
+  }
+
+  /** Whether each has been tried, or the name was not looked up. */
+  get isNoneLeft(): boolean {
+    return this.#picks.size === 0 || this.#picks.size === this.#all.length;
+  }
+
+  /** Takes a pick, and gives whether it was due. `underWay` holds it as well. */
+  picked(address: string, underWay: readonly (string | undefined)[], now: number): boolean {
+    const rank = (each: string): number => this.#picks.get(each) ?? (each === this.#serving ? -2 : -1);
+    const isTwice = underWay.filter((each) => each === address).length > 1;
+    const others = this.#all.filter((each) => !underWay.includes(each));
+    const isDue = others.every((each) => !isTwice && rank(each) >= rank(address));
+    this.#picks.set(address, now);
+    return isDue;
+  }
+
+  /** Gives what the log has to say, if another one served before. */
+  served(address: string | undefined): string | undefined {
+    const before = this.#serving;
+    this.#picks.clear();
+    this.#serving = address;
+    return before === undefined || before === address ? undefined : `is at ${address} now, and was at ${before}`;
+  }
+}
+
+export const NAME = 'Memcached at store.example:11211';
+export const LOSS = / is not available: ./;
+
+/** What the log has said, and what it may say: only what has happened in this very moment. */
+export class LogHistory {
+  readonly lines: string[] = [];
+  /** The codes of losses that it has said since a call was served. */
+  readonly losses = new Set<string>();
+  /** Everything else that it has said, by its kind. */
+  readonly #saidAt = new Map<string, number>();
+  #news: { readonly at: number; readonly kind: string; readonly words: RegExp; readonly pause: number }[] = [];
+
+  /** Something has happened, which may be said unless its kind was said less than `pause` ms before. */
+  add(at: number, kind: string, words: RegExp, pause = Infinity): void {
+    this.#news = [...this.#news.filter((other) => other.at === at), { at, kind, words, pause }];
+  }
+
+  /** Whether something of this kind has not been said yet. */
+  owes(kind: string): boolean {
+    return this.#news.some((news) => news.kind === kind);
+  }
+
+  /** Takes a line, and gives whether it may be said. */
+  write(line: string, now: number): boolean {
+    this.lines.push(line);
+    if (line === `${NAME} is available again`) {
+      const wasLost = this.losses.size > 0;
+      this.losses.clear();
+      return wasLost;
+    }
+    const isNew = (kind: string, pause: number): boolean =>
+      !this.losses.has(kind) && now - (this.#saidAt.get(kind) ?? -Infinity) >= pause;
+    const news = this.#news.findLast((it) => it.at === now && it.words.test(line) && isNew(it.kind, it.pause));
+    if (!news || !line.startsWith(NAME)) return false;
+    if (news.words === LOSS) this.losses.add(news.kind);
+    else this.#saidAt.set(news.kind, now);
+    this.#news = this.#news.filter((other) => other !== news);
+    return true;
+  }
+}
