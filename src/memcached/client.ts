@@ -41,8 +41,7 @@ const TRANSITIONS: Readonly<Record<State['name'], readonly State['name'][]>> = {
  * - `idle`: there is no connection, and nobody needs one until a call comes (1).
  * - `connecting`: calls wait, and attempts are made, until one succeeds (2), or one has failed at each address (3).
  * - `ready`: calls are written, those of one turn of the event loop together. When the connection is lost, another one is
- *   made at once (4), unless nobody needs it (5), or somebody was owed a response by a server that was silent, or that was
- *   connected to just now (6).
+ *   made at once (4), unless nobody needs it (5), or somebody was owed a response by a server that was silent (6).
  * - `failing`: calls fail at once, with the reason of the last failure, and attempts are made, until one succeeds (2). A call
  *   that comes while none is under way, or after a quiet time, waits for its own (7), unless one began just now.
  * - `closed`: calls fail at once. `open` leads out of it (1), and `close` into it from everywhere.
@@ -196,10 +195,8 @@ export class Client {
     this.#connections = this.#connections.filter((other) => other !== connection);
     if (this.#state.name !== 'ready') return this.#attemptFailed(connection, reason);
     const { isOwing, isSilent } = connection;
-    // Made just now, so that the next attempt is not due. A connection that has served has made it due.
-    const isFresh = !this.#pace.isDue();
     if (!isOwing && this.#waiting.length === 0) return this.#enter({ name: 'idle' }); // 5
-    if (isOwing && (isSilent || isFresh)) return this.#fail(reason); // 6
+    if (isOwing && isSilent) return this.#fail(reason); // 6
     if (isOwing) this.#server.lost(reason);
     this.#connect(); // 4
   }
