@@ -10,7 +10,7 @@ const COUNTERS = ['test/counters/counters.test.ts', 'test/counters/memcached.tes
 const TESTS = {
   'src/app.ts': ['test/app.test.ts', 'test/gate.test.ts', 'test/server.test.ts'],
   'src/config.ts': ['test/config.test.ts'],
-  'src/counters/counters.ts': ['test/session-hosts.test.ts', ...COUNTERS],
+  'src/counters/counters.ts': ['test/session.test.ts', ...COUNTERS],
   'src/counters/memcached.ts': COUNTERS,
   'src/counters/memory.ts': ['test/counters/counters.test.ts'],
   'src/gate.ts': ['test/gate.test.ts', 'test/app.test.ts'],
@@ -25,7 +25,7 @@ const TESTS = {
   'src/memcached/server-record.ts': MEMCACHED,
   'src/page.ts': ['test/page.test.ts', 'test/gate.test.ts', 'test/app.test.ts'],
   'src/server.ts': ['test/server.test.ts', 'test/shutdown.test.ts'],
-  'src/session.ts': ['test/session.test.ts', 'test/session-hosts.test.ts', ...COUNTERS],
+  'src/session.ts': ['test/session.test.ts', ...COUNTERS],
   'src/shutdown.ts': ['test/shutdown.test.ts', 'test/server.test.ts'],
 };
 
