@@ -1,7 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { FastifyInstance } from 'fastify';
 import { test } from 'tap';
-import { build, carriesHeaders, FORGED, HEROKU, HTTPS, isOneLine, listen } from './support/app.ts';
+import { build, carriesHeaders, FORGED, HEROKU, HTTPS, isRefusal, listen } from './support/app.ts';
 
 const HTTP = { 'x-forwarded-proto': 'http', host: 'hello.example', cookie: FORGED };
 
@@ -19,16 +19,13 @@ await test('another method on / is refused, with whatever body', async (t) => {
       ['Content-Length: 20000\r\n', 'x'.repeat(20_000)],
     ] as const) {
       const answer = await send(`${method} / HTTP/1.1`, `${host}Cookie: ${FORGED}\r\n${fields}`, body);
-      t.equal(answer.status, 405, `${method} ${fields}`);
+      isRefusal(t, answer, 405, `${method} ${fields}`);
       t.equal(answer.headers.allow, 'GET, HEAD, POST');
-      t.notOk(answer.headers['set-cookie']);
       t.match(answer.headers, { 'cache-control': 'no-store', vary: 'Accept', 'x-dyno': 'local' });
-      carriesHeaders(t, answer.headers);
-      isOneLine(t, answer.headers, answer.body);
     }
   }
-  t.equal((await send('PUT /?a=b HTTP/1.1', host)).status, 405);
-  t.equal((await send('PUT http://a.example/ HTTP/1.1', host)).status, 405, 'the same address as an absolute URL');
+  for (const target of ['/?a=b', 'http://a.example/'])
+    t.equal((await send(`PUT ${target} HTTP/1.1`, host)).statusCode, 405, target);
   t.strictSame(counters.heard(), []);
 });
 
@@ -41,10 +38,7 @@ await test('another path is not found, also a malformed one', async (t) => {
   for (const path of [...paths, ...malformed, ...absolute]) {
     for (const method of ['GET', 'HEAD', 'POST', 'PUT', 'OPTIONS', 'PROPFIND']) {
       const answer = await send(`${method} ${path} HTTP/1.1`, `Host: a.example\r\nCookie: ${FORGED}\r\n`);
-      t.equal(answer.status, 404, `${method} ${path}`);
-      t.notOk(answer.headers['set-cookie'], 'the cookie stays as it is');
-      carriesHeaders(t, answer.headers);
-      if (method !== 'HEAD') isOneLine(t, answer.headers, answer.body);
+      isRefusal(t, answer, 404, `${method} ${path}`, { isHead: method === 'HEAD' });
     }
   }
   t.strictSame(counters.heard(), []);
@@ -53,12 +47,11 @@ await test('another path is not found, also a malformed one', async (t) => {
 await test('HTTP/1.0, absolute URLs and bodies with GET are let through', async (t) => {
   const { app } = await build(t);
   const { send } = await listen(app);
-  const greeting = { status: 200, body: 'Hello #1\n' };
+  const greeting = { statusCode: 200, body: 'Hello #1\n' };
   const host = 'Host: a.example\r\n';
   t.match(await send('GET / HTTP/1.0'), greeting);
-  t.match(await send('GET http://a.example/ HTTP/1.1', host), greeting);
-  t.match(await send('GET HTTP://a.example HTTP/1.1', host), greeting);
-  t.match(await send('GET http://a.example?a=b HTTP/1.1', host), greeting);
+  for (const url of ['http://a.example/', 'HTTP://a.example', 'http://a.example?a=b'])
+    t.match(await send(`GET ${url} HTTP/1.1`, host), greeting, url);
   t.match(await send('GET / HTTP/1.1', `${host}Content-Length: 3\r\n`, 'abc'), greeting);
 });
 
@@ -88,13 +81,12 @@ await test('on Heroku plain http is sent to https', async (t) => {
   const { send } = await listen(app);
   for (const target of ['*', '*@evil.example/', '*?a=b']) {
     const answer = await send(`GET ${target} HTTP/1.1`, 'Host: hello.example\r\nX-Forwarded-Proto: http\r\n');
-    t.equal(answer.status, 308, target);
+    t.equal(answer.statusCode, 308, target);
     t.equal(answer.headers.location, 'https://hello.example/', 'only a path becomes part of the address');
   }
   for (const host of ['', 'Host: \r\n']) {
     const ancient = await send('GET / HTTP/1.0', `${host}X-Forwarded-Proto: http\r\nCookie: ${FORGED}\r\n`);
-    t.equal(ancient.status, 400, 'without a host there is nowhere to send it');
-    isOneLine(t, ancient.headers, ancient.body);
+    isRefusal(t, ancient, 400, 'without a host there is nowhere to send it');
   }
   t.strictSame(counters.heard(), []);
 });
@@ -102,28 +94,19 @@ await test('on Heroku plain http is sent to https', async (t) => {
 await test('on Heroku the redirect, the cookie and HSTS agree on the protocol', async (t) => {
   const { app } = await build(t, HEROKU);
   const { send } = await listen(app);
-  for (const [protocol, ...fields] of [
-    ['https', 'https'],
-    ['https', 'HTTPS'],
-    ['https', ' Https '],
-    ['https', 'http, https'],
-    ['https', 'https,https'],
-    ['https', 'http', 'https'],
-    ['http', 'http'],
-    ['http', 'HTTP'],
-    ['http', 'https, http'],
-    ['http', 'https', 'http'],
-    ['none'],
-    ['none', ''],
-    ['none', 'https,'],
-    ['none', 'wss'],
-  ]) {
+  const sent = {
+    https: ['https', 'HTTPS', ' Https ', 'http, https', 'https,https', 'http | https'],
+    http: ['http', 'HTTP', 'https, http', 'https | http'],
+    none: [undefined, '', 'https,', 'wss'],
+  };
+  for (const [protocol, value] of Object.entries(sent).flatMap(([name, all]) => all.map((each) => [name, each]))) {
+    const fields = value?.split(' | ') ?? [];
     const lines = fields.map((field) => `X-Forwarded-Proto: ${field}\r\n`).join('');
     const forwarded = 'X-Forwarded-Port: 443\r\nForwarded: proto=https\r\nX-Forwarded-Ssl: on\r\n';
     const answer = await send('GET / HTTP/1.1', `Host: hello.example\r\n${forwarded}${lines}`);
     const cookie = answer.headers['set-cookie'];
-    const what = `${fields.join(' | ')} is ${String(protocol)}`;
-    t.equal(answer.status, protocol === 'http' ? 308 : 200, what);
+    const what = `${value} is ${protocol}`;
+    t.equal(answer.statusCode, protocol === 'http' ? 308 : 200, what);
     carriesHeaders(t, answer.headers, { https: protocol === 'https' });
     if (protocol === 'https') t.match(cookie, /^__Host-sid=[\w-]+; Path=\/; HttpOnly; Secure; SameSite=Lax$/, what);
     if (protocol === 'http') t.equal(cookie, undefined, what);

@@ -21,8 +21,8 @@ export interface LogLine {
 }
 
 interface Answer {
-  readonly status: number;
-  readonly headers: IncomingHttpHeaders;
+  readonly statusCode: number;
+  readonly headers: IncomingHttpHeaders | OutgoingHttpHeaders;
   readonly body: string;
 }
 
@@ -60,17 +60,13 @@ export async function listen(
       const [head = '', ...rest] = (await text(socket)).split('\r\n\r\n');
       const lines = [...head.matchAll(/^([\w-]+): ([^\r]*)/gm)];
       const headers = Object.fromEntries(lines.map(([, name = '', value]) => [name.toLowerCase(), value]));
-      return { status: Number(head.split(' ')[1]), headers, body: rest.join('') };
+      return { statusCode: Number(head.split(' ')[1]), headers, body: rest.join('') };
     },
   };
 }
 
 /** Checks what every answer carries. */
-export function carriesHeaders(
-  t: Test,
-  headers: OutgoingHttpHeaders | IncomingHttpHeaders,
-  { https = false } = {},
-): void {
+export function carriesHeaders(t: Test, headers: Answer['headers'], { https = false } = {}): void {
   t.match(headers, {
     'content-security-policy':
       /^default-src 'none'; style-src 'sha256-[\w+/]{43}='; script-src 'sha256-[\w+/]{43}='; connect-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'$/,
@@ -80,8 +76,17 @@ export function carriesHeaders(
   t.equal(headers['strict-transport-security'], https ? 'max-age=31536000' : undefined);
 }
 
-/** Checks an error: one line of plain text that shows nothing of what is inside. */
-export function isOneLine(t: Test, headers: OutgoingHttpHeaders | IncomingHttpHeaders, body: string): void {
-  t.equal(headers['content-type'], 'text/plain; charset=utf-8');
-  t.match(body, /^(?!.*(secret|error|[\w-]{24}))[A-Z][^\n<>{}]+\n$/i);
+/** Checks an error: one line of plain text that shows nothing of what is inside. The cookie stays as it is. */
+export function isRefusal(
+  t: Test,
+  answer: Answer,
+  status: number,
+  what: string,
+  { https = false, isHead = false } = {},
+): void {
+  t.equal(answer.statusCode, status, what);
+  t.equal(answer.headers['set-cookie'], undefined, what);
+  t.equal(answer.headers['content-type'], 'text/plain; charset=utf-8');
+  t.match(answer.body, isHead ? /^$/ : /^(?!.*(secret|error|[\w-]{24}))[A-Z][^\n<>{}]+\n$/i);
+  carriesHeaders(t, answer.headers, { https });
 }
