@@ -85,26 +85,20 @@ await test('numbers and levels at their limits are accepted', async (t) => {
 
 await test('every mistake is told in one line: the variable, its value, and what it should be', async (t) => {
   const wrong: [string, string[], RegExp][] = [
-    [
-      'PORT',
-      ['abc', '-1', '65536', '99999', '3000x', '3e3', '1.5', ' ', '0x10', '9'.repeat(400)],
-      /a port from 0 to 65535$/,
-    ],
-    [
-      'SESSION_TTL',
-      ['0', '1', '2592001', '2678400', 'abc', '-5', '60s', '1e3', '\n60'],
-      /a number of seconds from 2 to 2592000$/,
-    ],
+    ['PORT', ['abc', '-1', '65536', '99999', '3000x', '3e3', '1.5', ' ', '0x10', '9'.repeat(400)], /from 0 to 65535$/],
+    ['SESSION_TTL', ['0', '1', '2592001', '2678400', 'abc', '-5', '60s', '1e3', '\n60'], /from 2 to 2592000$/],
     ['LOG_LEVEL', ['verbose', 'INFO', 'info ', '30', 'constructor'], /trace, debug, info, warn, error, fatal, silent/],
     ['COUNTERS', ['redis', 'Memory', 'true'], /memory/],
     ['HOST', ['a b', ' ', ' localhost'], /a host name or an address/],
     [
       'MEMCACHE_SERVERS',
-      [
-        ...['http://localhost', 'memcached://localhost:11211', 'localhost:99999', 'localhost:0', 'localhost:', ':1'],
-        ...['localhost:abc', 'a,,b', 'a,', ',', 'a b', 'a;b', '::1', '[::1', 'a:1:2', 'a\nb', 'localhost/1', 'a:-1'],
-      ],
-      /host or host:port/,
+      ['http://localhost', 'memcached://localhost:11211', 'a:99999', 'a:0', 'a:', ':1'],
+      /host:port/,
+    ],
+    [
+      'MEMCACHE_SERVERS',
+      ['a:abc', 'a,,b', 'a,', ',', 'a b', 'a;b', '::1', '[::1', 'a:1:2', 'a\nb', 'a/1', 'a:-1'],
+      /host/,
     ],
   ];
   for (const [name, values, allowed] of wrong) {
@@ -115,9 +109,8 @@ await test('every mistake is told in one line: the variable, its value, and what
       t.match(complaint, allowed);
     }
   }
-  t.match(complaints({ DYNO: 'web 1', COUNTERS: 'memory' }), [
-    'DYNO is "web 1"; it must be a dyno\'s name, such as web.1',
-  ]);
+  const told = `DYNO is "web 1"; it must be a dyno's name, such as web.1`;
+  t.match(complaints({ DYNO: 'web 1', COUNTERS: 'memory' }), [told]);
 });
 
 await test('a control character in any variable is a complaint, which shows it unless it is in a login', async (t) => {
@@ -131,9 +124,7 @@ await test('a control character in any variable is a complaint, which shows it u
       const [complaint, ...others] = complaints({ ...values, [name]: wrong });
       t.strictSame(others, []);
       const isLogin = /USERNAME|PASSWORD/.test(name);
-      t.ok(
-        complaint?.startsWith(isLogin ? `${name} contains a control character` : `${name} is ${JSON.stringify(wrong)}`),
-      );
+      t.match(complaint, `${name} ${isLogin ? 'contains a control character' : `is ${JSON.stringify(wrong)}`}`);
       if (isLogin) t.notMatch(complaint, value);
     }
   }
@@ -158,27 +149,19 @@ await test('half a login is refused, and so is a login without servers', async (
     for (const set of ['SERVERS PASSWORD', 'SERVERS USERNAME', 'USERNAME PASSWORD', 'USERNAME', 'PASSWORD']) {
       const env = Object.fromEntries(set.split(' ').map((suffix) => [`${name}_${suffix}`, 'x']));
       const missing = ['USERNAME', 'PASSWORD', 'SERVERS'].filter((suffix) => !set.includes(suffix));
-      const told = complaints(env).map((complaint) => /^(\w+) is not set/.exec(complaint)?.[1]);
-      t.strictSame(
-        told,
-        missing.map((suffix) => `${name}_${suffix}`),
-      );
+      const told = complaints(env).map((complaint) => complaint.replace(/(_\w+) is not set.*/, '$1'));
+      t.equal(told.join(), missing.map((suffix) => `${name}_${suffix}`).join());
     }
   }
 });
 
 await test('no complaint tells a password', async (t) => {
+  const login = { MEMCACHE_USERNAME: 'u', MEMCACHE_PASSWORD: 'hunter2' };
   for (const [env, complaint] of [
-    [
-      { MEMCACHE_SERVERS: 'localhost:99999', MEMCACHE_USERNAME: 'u', MEMCACHE_PASSWORD: 'hunter2' },
-      /^MEMCACHE_SERVERS is/,
-    ],
-    [{ MEMCACHE_SERVERS: 'localhost', MEMCACHE_PASSWORD: 'hunter2' }, /^MEMCACHE_USERNAME is not set/],
+    [{ ...login, MEMCACHE_SERVERS: 'localhost:99999' }, /^MEMCACHE_SERVERS is/],
+    [{ ...login, MEMCACHE_SERVERS: 'localhost', MEMCACHE_USERNAME: '' }, /^MEMCACHE_USERNAME is not set/],
     [{ MEMCACHE_SERVERS: 'memcached://u:hunter2@localhost:11211' }, /^MEMCACHE_SERVERS contains an @; it must be host/],
-    [
-      { MEMCACHIER_SERVERS: 'ok,u:hunter2@localhost', MEMCACHE_PASSWORD: 'hunter2' },
-      /^MEMCACHIER_SERVERS contains an @/,
-    ],
+    [{ ...login, MEMCACHIER_SERVERS: 'ok,u:hunter2@localhost' }, /^MEMCACHIER_SERVERS contains an @/],
   ] as const) {
     const told = complaints(env);
     t.match(told, [complaint]);

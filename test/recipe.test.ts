@@ -23,11 +23,8 @@ class ReadersApp {
     const copied = inlineCode(section.slice(0, section.indexOf('```'))).filter((code) => /.(?:\.ts|\/)$/.test(code));
     for (const path of copied.filter((path) => path !== 'src/'))
       cpSync(join(root, 'src', path), join(this.folder, path), { recursive: true });
-    const installed = [
-      ...blocks(section, 'sh')
-        .join('')
-        .matchAll(/(@?[\w/]+)@[\d.]+/g),
-    ].map(([, name = '']) => name);
+    const commands = blocks(section, 'sh').join('');
+    const installed = [...commands.matchAll(/(@?[\w/]+)@[\d.]+/g)].map(([, name = '']) => name);
     for (const name of ['fastify', 'typescript', '@types/node', ...installed]) {
       const link = join(this.folder, 'node_modules', name);
       mkdirSync(dirname(link), { recursive: true });
@@ -80,12 +77,8 @@ class ReadersApp {
 
 /** What a browser sends back of an answer's cookies. */
 function cookiesOf(response: Response): { cookie: string } {
-  return {
-    cookie: response.headers
-      .getSetCookie()
-      .map((cookie) => cookie.split(';')[0])
-      .join('; '),
-  };
+  const set = response.headers.getSetCookie();
+  return { cookie: set.map((cookie) => cookie.split(';')[0]).join('; ') };
 }
 
 await test('the session runs in another TypeScript app, as the README tells it', async (t) => {
@@ -120,14 +113,9 @@ await test('the session runs in another TypeScript app, as the README tells it',
   const answer = await fetch(url, { headers });
   t.equal(answer.status, 503);
   t.notMatch(await answer.text(), /localhost|127\.0\.0\.1|::1/);
-  t.strictSame(
-    log()
-      .trimEnd()
-      .split('\n')
-      .filter((line) => !/^\{"level":(?:30|40)|"statusCode":503/.test(line)),
-    [],
-    'nothing but the lost store is wrong',
-  );
+  const lines = log().trimEnd().split('\n');
+  const wrong = lines.filter((line) => !/^\{"level":(?:30|40)|"statusCode":503/.test(line));
+  t.strictSame(wrong, [], 'nothing but the lost store is wrong');
 });
 
 const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
@@ -142,10 +130,10 @@ await test(
     const port = await freePort();
     app.writeApp('app.js', port, (text) => text.replace('logger: true', 'logger: true, trustProxy: true'));
     await app.run('app.js', port, { MEMCACHIER_SERVERS: `localhost:${memcached.port}` });
-    const headers = { 'x-forwarded-proto': 'https' };
-    const first = await fetch(`http://localhost:${port}`, { headers });
+    const get = (headers: object): Promise<Response> =>
+      fetch(`http://localhost:${port}`, { headers: { 'x-forwarded-proto': 'https', ...headers } });
+    const first = await get({});
     t.match(first.headers.get('set-cookie'), /^__Host-sid=.*; Secure/);
-    const again = await fetch(`http://localhost:${port}`, { headers: { ...headers, ...cookiesOf(first) } });
-    t.strictSame(await again.json(), { visits: 2 });
+    t.strictSame(await (await get(cookiesOf(first))).json(), { visits: 2 });
   },
 );

@@ -20,12 +20,8 @@ async function greetAll(sessions: readonly CountedSession[]): Promise<{ outcomes
 async function onTwoServers(t: Test) {
   const servers = [await startMemcached(t), await startMemcached(t)] as const;
   const log: string[] = [];
-  const counters = openCounters(
-    t,
-    servers.map(({ port }) => port),
-    { log },
-  );
-  return { servers, log, counters, forward: clock(t) };
+  const [{ port }, { port: other }] = servers;
+  return { servers, log, counters: openCounters(t, [port, other], { log }), forward: clock(t) };
 }
 
 /** The names of the servers that are asked. */
