@@ -35,21 +35,17 @@ await test('app.json holds what Heroku knows, and makes an app that works withou
   }
 });
 
-await test("the README's button deploys the repository that app.json names", (t) => {
+await test("the README's button deploys the repository that app.json names", async (t) => {
   const { repository = '' } = json('app.json') as { repository?: string };
   t.match(repository, /^https:\/\/github\.com\/[\w-]+\/[\w.-]+$/);
   const links = [...read('README.md').matchAll(/\]\((https:\/\/www\.heroku\.com\/deploy[^)]*)\)/g)];
-  t.strictSame(
-    links.map(([, link]) => link),
-    [`https://www.heroku.com/deploy?template=${repository}`],
-  );
+  t.equal(links.map(([, link]) => link).join(), `https://www.heroku.com/deploy?template=${repository}`);
   t.match(read('README.md'), `\ngit clone ${repository}\n`, 'which is also the one to clone');
-  t.end();
 });
 
 await test('the Procfile runs what a build leaves', async (t) => {
-  const [, file = ''] =
-    /^web: node --max-semi-space-size=16 --no-allocation-site-pretenuring (\S+)\n$/.exec(read('Procfile')) ?? [];
+  const command = /^web: node --max-semi-space-size=16 --no-allocation-site-pretenuring (\S+)\n$/;
+  const [, file = ''] = command.exec(read('Procfile')) ?? [];
   t.ok(file && existsSync(join(root, file)));
   t.match(manifest.scripts, { build: /&& tsc$/, start: 'node tools/run.js server' });
   t.equal(manifest.engines.node, '^20.12.0 || 22.x || 24.x || 26.x');
@@ -61,8 +57,5 @@ await test('every package is pinned, and none has an install script', async (t) 
   t.match(packages[''], { dependencies: manifest.dependencies, devDependencies: manifest.devDependencies });
   const locked = Object.entries(packages).filter(([path]) => path !== '');
   t.ok(locked.length > Object.keys(dependencies).length);
-  t.strictSame(
-    locked.filter(([, { integrity, hasInstallScript }]) => !integrity || hasInstallScript).map(([path]) => path),
-    [],
-  );
+  for (const [path, { integrity, hasInstallScript }] of locked) t.ok(integrity && !hasInstallScript, path);
 });

@@ -31,12 +31,10 @@ async function suffer(
   await until('all have failed', () => visitors.every((visitor) => failed(visitor).length >= failures));
   await end();
   const ended = performance.now();
-  const back = ({ greetings }: Visitor): number =>
-    Math.min(
-      ...greetings
-        .filter(({ status, at, took }) => status === 200 && at + took > ended)
-        .map(({ at, took }) => at + took - ended),
-    );
+  const back = ({ greetings }: Visitor): number => {
+    const first = greetings.find(({ status, at, took }) => status === 200 && at + took > ended);
+    return first ? first.at + first.took - ended : Infinity;
+  };
   await until('all are greeted again', () => visitors.every((visitor) => back(visitor) < Infinity));
   await Promise.all(visitors.map((visitor) => visitor.stop()));
 

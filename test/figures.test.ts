@@ -77,8 +77,6 @@ function measured(row: string, column: RegExp): string {
 }
 
 function cells(row: string): string[] {
-  return row
-    .split('|')
-    .slice(1, -1)
-    .map((cell) => cell.trim());
+  const parts = row.split('|').slice(1, -1);
+  return parts.map((cell) => cell.trim());
 }

@@ -4,13 +4,8 @@ import { test } from 'tap';
 import { readConfig } from '../src/config.ts';
 import { blocks, inlineCode, read, root } from './support/docs.ts';
 
-const DOCS = [
-  'README.md',
-  ...readdirSync(join(root, 'docs'))
-    .filter((file) => file.endsWith('.md'))
-    .map((file) => `docs/${file}`),
-];
-const texts = new Map(DOCS.map((file) => [file, read(file)]));
+const docs = readdirSync(join(root, 'docs')).filter((file) => file.endsWith('.md'));
+const texts = new Map(['README.md', ...docs.map((file) => `docs/${file}`)].map((file) => [file, read(file)]));
 const README = read('README.md');
 const everything = [...texts.values()].join('\n');
 
@@ -68,10 +63,8 @@ await test('the README can be read in a few minutes, and one screen leads to fiv
   const [screen = ''] = README.split('\n## ');
   t.match(screen, '](docs/hello.gif)');
   t.match(blocks(screen, 'sh')[0], /^git clone .*\ncd .*\nnpm ci\nnpm run dynos\n$/);
-  t.strictSame(
-    README.match(/^## .*$/gm)?.map((heading) => heading.slice(3)),
-    ['Deploy it', 'Understand it', 'Take it along', 'Settings', 'Work on it'],
-  );
+  const headings = README.match(/^## .*$/gm)?.map((heading) => heading.slice(3));
+  t.strictSame(headings, ['Deploy it', 'Understand it', 'Take it along', 'Settings', 'Work on it']);
 });
 
 await test('every error code is explained, in the words of the app', async (t) => {
@@ -96,31 +89,18 @@ await test('every link to a file leads somewhere', async (t) => {
 
 /** The anchors of headings, as GitHub makes them. */
 function anchors(text: string): string[] {
-  return [...text.matchAll(/^#+ (.*)$/gm)].map(([, heading = '']) =>
-    heading
-      .toLowerCase()
-      .replace(/[^\w\- ]/g, '')
-      .replaceAll(' ', '-'),
-  );
+  const headings = [...text.matchAll(/^#+ (.*)$/gm)].map(([, heading = '']) => heading.toLowerCase());
+  return headings.map((heading) => heading.replace(/[^\w\- ]/g, '').replaceAll(' ', '-'));
 }
 
 await test('the variables named are those that the app reads', async (t) => {
   const asked = new Set<string>();
-  const empty = new Proxy<NodeJS.ProcessEnv>(
-    {},
-    {
-      get(_env, name) {
-        asked.add(String(name));
-        return undefined;
-      },
-    },
-  );
-  readConfig(empty);
+  const get = (_env: object, name: string | symbol): void => void asked.add(String(name));
+  readConfig(new Proxy<NodeJS.ProcessEnv>({}, { get }));
   const rows = [...README.matchAll(/^\| (`[A-Z][^|]*`) +\|/gm)].map(([, names = '']) => inlineCode(names));
-  const described = rows.flatMap(([name = '', ...suffixes]) => [
-    name,
-    ...suffixes.map((suffix) => name.replace('_SERVERS', suffix)),
-  ]);
+  const described = rows.flatMap(([name = '', ...suffixes]) =>
+    ['_SERVERS', ...suffixes].map((suffix) => name.replace('_SERVERS', suffix)),
+  );
   t.strictSame(described.sort(), [...asked].sort());
 
   const OTHERS = ['COOKIE_SECRET', 'FIGURES', 'PERSISTENT'];

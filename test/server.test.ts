@@ -5,7 +5,7 @@ import { stop, until } from '../tools/processes.ts';
 import { startMemcached, withLogin } from './support/memcached.ts';
 import { startProgram, type Owner, type Program } from './support/program.ts';
 import { inTerminal } from './support/tools.ts';
-import { listening, preload, SERVER, systemEnvironment } from './support/web.ts';
+import { listening, logged, preload, SERVER, systemEnvironment } from './support/web.ts';
 
 const ON_HEROKU = { DYNO: 'web.1', COUNTERS: 'memory' };
 
@@ -21,19 +21,7 @@ async function urlOf({ out }: Program): Promise<string> {
   return /http:[^,]*/.exec(out())?.[0] ?? '';
 }
 
-/** What was logged, line by line. */
-function logged({ out }: Program): { level: number; msg: string; err?: { message: string } }[] {
-  return out()
-    .split('\n')
-    .slice(0, -1)
-    .map((line) => JSON.parse(line) as ReturnType<typeof logged>[number]);
-}
-
-async function greet(
-  url: string,
-  headers: Record<string, string> = {},
-  request: RequestInit = {},
-): Promise<{ status: number; body: string; cookie: string }> {
+async function greet(url: string, headers: Record<string, string> = {}, request: RequestInit = {}) {
   // A connection that is kept would hold up the end of the process.
   const response = await fetch(url, { ...request, headers: { ...headers, connection: 'close' } });
   const [cookie = ''] = response.headers.getSetCookie();

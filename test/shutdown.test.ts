@@ -189,18 +189,12 @@ await test('a stopping process waits for what is on its way, and no longer', asy
   };
   t.match(await late.greet(), CLOSING, 'a request on an open connection is answered');
   const first = await closes('its connection', late, 0);
-  const then = [
-    await closes('a connection that never sent a request', silent, 1500),
-    await closes('an idle one', idle, 1500),
-  ];
+  const then = [await closes('one without any request', silent, 1500), await closes('an idle one', idle, 1500)];
   const before = slow.received.length;
   slow.send('b');
   then.push(await closes('one with a request under way', slow, 1500));
   t.match(slow.received.slice(before), /^HTTP\/1.1 303 .*connection: close/is, 'after its answer');
-  const last = [
-    await closes('one with an endless request', endless, 4000),
-    await closes('one with an endless header', half, 4000),
-  ];
+  const last = [await closes('an endless request', endless, 4000), await closes('an endless header', half, 4000)];
   t.ok(first < Math.min(...then) && Math.max(...then) < Math.min(...last), 'none waits for those that take longer');
   t.equal(await status, 0);
 });
@@ -214,11 +208,7 @@ await test('a stopping process exits as soon as no connection is open', async (t
   late.received = '';
   late.send('GET /% HTTP/1.1\nHost: a.example\n\n');
   t.type(await late.closed, 'number');
-  t.match(
-    late.received,
-    /^HTTP\/1.1 404 .*\r\nconnection: close\r\n/is,
-    'although Fastify runs no hooks for this path',
-  );
+  t.match(late.received, /^HTTP\/1.1 404 .*\r\nconnection: close\r\n/is, 'though Fastify runs no hooks for this path');
   t.equal(web.child.exitCode, null);
   const ended = performance.now();
   visit.end();

@@ -126,17 +126,13 @@ await test('a refused login is tried ever less often between the calls of those 
 });
 
 await test('attempts begin every 200 ms, half of it more or less, while somebody asks', async (t) => {
-  for (const [random, pause] of [
-    [0, 200],
-    [0.5, 200],
-    [0.999, 300],
-  ] as const) {
+  for (const random of [0, 0.5, 0.999]) {
     const scene = new Scene(t, { random });
     Object.assign(scene.network.reach(undefined), { connect: 'silent' });
     for (let n = 0; n < 40; n += 1) await scene.call(create(60), KEY, 50);
     const pauses = scene.attempts.slice(1).map((at, n) => at - (scene.attempts[n] ?? 0));
     // No second attempt begins before the first has been silent for 200 ms.
-    t.strictSame(new Set(pauses), new Set([pause]));
+    t.strictSame(new Set(pauses), new Set([random > 0.5 ? 300 : 200]));
     scene.client.close();
   }
 });

@@ -65,11 +65,6 @@ export class FakeServer {
     this.clock = clock;
     this.login = login;
   }
-
-  find(key: string): Item | undefined {
-    const item = this.items.get(key);
-    return item && item.expires > this.clock.now ? item : undefined;
-  }
 }
 
 /** The server's side of one connection. */
@@ -150,7 +145,8 @@ export class ServerConnection {
     if (conditions.store === 'busy') return response(request, packets.BUSY, 'Busy');
     if (opcode === TOUCH && conditions.touch === 'refused')
       return response(request, packets.UNKNOWN, 'Unknown command');
-    const item = this.#server.find(key);
+    const stored = items.get(key);
+    const item = stored && stored.expires > clock.now ? stored : undefined;
     const ttl = opcode === DELETE ? undefined : packets.ttlOf(request);
     if (opcode === INCREMENT && !item && ttl !== undefined) {
       if (conditions.store === 'full') return response(request, packets.FULL, 'Out of memory');

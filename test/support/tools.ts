@@ -28,11 +28,8 @@ const BUILD = fileURLToPath(new URL('../../build/tools/', import.meta.url));
 
 /** Runs a tool to its end. Its environment has nothing of the app's or tap's. */
 export async function run(tool: string, args: readonly string[], env: Record<string, string> = {}): Promise<Outcome> {
-  const { child, out, err, ended } = startProgram(
-    { teardown: () => undefined },
-    commandOf(tool, args),
-    environment(env),
-  );
+  const nobody = { teardown: () => undefined };
+  const { child, out, err, ended } = startProgram(nobody, commandOf(tool, args), environment(env));
   await ended;
   return { status: child.exitCode, out: out(), err: err() };
 }
@@ -84,11 +81,8 @@ function asShown(line: string): string {
 
 /** The running processes that a process has started: id and command line. */
 export function childrenOf(pid: number | undefined): Map<number, string> {
-  return new Map(
-    processes()
-      .filter(({ parent }) => parent === pid)
-      .map(({ id, command }) => [id, command]),
-  );
+  const children = processes().filter(({ parent }) => parent === pid);
+  return new Map(children.map(({ id, command }) => [id, command]));
 }
 
 /** Waits until none of these processes runs. */

@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { Agent, get, type IncomingMessage } from 'node:http';
 import { text } from 'node:stream/consumers';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 // How long things may take, in milliseconds. The simulation, whose clock no busy machine delays, holds the exact bounds.
 /** What a busy machine may add. */
@@ -29,8 +30,8 @@ export class Visitor {
   readonly #url: string;
   readonly #agent = new Agent({ keepAlive: true });
   #cookie: string | undefined;
-  #walking: Promise<void> | undefined;
-  #stop: () => void = () => undefined;
+  #isWalking = false;
+  #walk: Promise<void> | undefined;
 
   /** @param cookie what a browser would send, such as `sid=...` */
   constructor(url: string, cookie?: string) {
@@ -60,22 +61,19 @@ export class Visitor {
 
   /** Keeps asking until `stop`, pausing between greetings for so many milliseconds. */
   walk(pause: number): void {
-    let walking = true;
     const walk = async (): Promise<void> => {
-      while (walking) {
+      while (this.#isWalking) {
         await this.ask();
-        await new Promise((resolve) => setTimeout(resolve, pause));
+        await sleep(pause);
       }
     };
-    this.#stop = () => {
-      walking = false;
-    };
-    this.#walking = walk();
+    this.#isWalking = true;
+    this.#walk = walk();
   }
 
   async stop(): Promise<void> {
-    this.#stop();
-    await this.#walking;
+    this.#isWalking = false;
+    await this.#walk;
     this.#agent.destroy();
   }
 }

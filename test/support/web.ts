@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import type { AddressInfo, Server, Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { isRunning, stop, until } from '../../tools/processes.ts';
-import { startProgram, type Owner } from './program.ts';
+import { startProgram, type Owner, type Program } from './program.ts';
 
 /** A web process, as Heroku runs it. */
 export interface Web {
@@ -31,9 +31,10 @@ export async function startWeb(
   env: Record<string, string> = {},
   nodeArgs: readonly string[] = [],
 ): Promise<Web> {
-  const { child, out } = startProgram(t, [process.execPath, ...nodeArgs, SERVER], {
+  const program = startProgram(t, [process.execPath, ...nodeArgs, SERVER], {
     env: { ...systemEnvironment(), PORT: '0', HOST: '127.0.0.1', ...env },
   });
+  const { child, out } = program;
   await until('the web process listens', () => PORT.test(out()) || !isRunning(child), 30_000);
   const port = Number(PORT.exec(out())?.[1]);
   return {
@@ -41,15 +42,16 @@ export async function startWeb(
     port,
     url: `http://127.0.0.1:${port}/`,
     get log() {
-      return messages(out());
+      return logged(program).map(({ msg }) => msg);
     },
     stop: (signal) => stop(child, signal),
   };
 }
 
-function messages(log: string): string[] {
-  const lines = log.split('\n').slice(0, -1);
-  return lines.map((line) => (JSON.parse(line) as { msg: string }).msg);
+/** What a process has logged, line by line. */
+export function logged({ out }: Program): { level: number; msg: string; err?: { message: string } }[] {
+  const lines = out().split('\n').slice(0, -1);
+  return lines.map((line) => JSON.parse(line) as ReturnType<typeof logged>[number]);
 }
 
 /** Arguments that make Node.js run code before the program. */
@@ -73,11 +75,7 @@ export async function listening(t: Owner, server: Server, host = '127.0.0.1', po
 }
 
 /** What a child needs to run, and to be covered, of this process's environment; none of the app's own variables. */
-export function systemEnvironment(): Record<string, string> {
+export function systemEnvironment(): NodeJS.ProcessEnv {
   const own = /^(PORT|HOST|DYNO|COUNTERS|SESSION_TTL|LOG_LEVEL|MEMCACHE.*)$/;
-  return Object.fromEntries(
-    Object.entries(process.env).filter(
-      (entry): entry is [string, string] => entry[1] !== undefined && !own.test(entry[0]),
-    ),
-  );
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !own.test(name)));
 }

@@ -1,5 +1,4 @@
 import { execFileSync } from 'node:child_process';
-
 import { delimiter, join } from 'node:path';
 import { test } from 'tap';
 import { startMemcached, whyNoLogin } from '../../tools/memcached.ts';

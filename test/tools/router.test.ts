@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { createServer, request, type IncomingMessage, type RequestListener } from 'node:http';
+import { createServer, request, type IncomingMessage, type RequestListener, type RequestOptions } from 'node:http';
 import { createConnection, createServer as createPlainServer } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { test } from 'tap';
@@ -15,27 +15,15 @@ interface Answer {
 }
 
 /** Sends a request on a connection of its own. Unlike fetch, it takes any method, target and header as it is. */
-async function send(
-  url: string,
-  {
-    method = 'GET',
-    path = '/',
-    headers = {},
-    body,
-  }: { method?: string; path?: string; headers?: object; body?: string } = {},
-): Promise<Answer> {
+async function send(url: string, { body, ...options }: RequestOptions & { body?: string } = {}): Promise<Answer> {
   const { hostname, port } = new URL(url);
-  const sent = request({ hostname, port, method, path, headers: { ...headers }, agent: false }).end(body);
+  const sent = request({ hostname, port, agent: false, ...options }).end(body);
   const [response] = (await once(sent, 'response')) as [IncomingMessage];
   return { status: response.statusCode, headers: response.headers, body: await text(response) };
 }
 
 /** A router before one dyno. */
-async function routerBefore(
-  t: Owner,
-  listener: RequestListener,
-  https = false,
-): Promise<{ url: string; log: string[] }> {
+async function routerBefore(t: Owner, listener: RequestListener, https = false) {
   const log: string[] = [];
   const router = await startRouter({ https, log: (line) => log.push(line) });
   t.teardown(() => router.close());

@@ -138,10 +138,8 @@ await test('while dynos and store come and go, 503 and a new session are no faul
   t.match(out, /; \d+ of \d+ requests failed: it answered 503 "The session store cannot be reached" \(\d+ times\); /);
   t.match(out, /; the store forgot the session, and 1 new one started at 1\.$/m);
 
-  const [first, lost] = [
-    { ...seen(1)[0], session: 'a' },
-    { reason: 'the connection was lost', status: 502 },
-  ] as [Answer, Answer];
+  const first = { ...seen(1)[0], session: 'a' } as Answer;
+  const lost = { reason: 'the connection was lost', status: 502 };
   const replaced = { number: 1, dyno: 'web.2', session: 'b', took: 1, known: 1, replaced: true };
   t.strictSame(faults([first, ...seen(2, 3), { reason: 'it answered 503', status: 503 }], 3), []);
   t.match(faults([first, lost], 3), [/^1 of 2 requests failed/]);
