@@ -59,6 +59,13 @@ class Scene {
     t.teardown(() => this.client.close());
   }
 
+  /** One in which there is a connection, if there can be. */
+  static async ready(t: Test, options?: Options): Promise<Scene> {
+    const scene = new Scene(t, options);
+    await scene.run(100);
+    return scene;
+  }
+
   open(): void {
     this.client.open({ info: (line) => this.lines.push(line), warn: (line) => this.lines.push(line) });
   }
@@ -98,8 +105,7 @@ await test('a refused login is that of a new add-on for five minutes, if it has 
 });
 
 await test('a login that has worked is not warming up when it is refused', async (t) => {
-  const scene = new Scene(t, { username: 'app' });
-  await scene.run(100);
+  const scene = await Scene.ready(t, { username: 'app' });
   t.equal(await scene.call(), 1);
   scene.network.server.conditions.login = 'revoked';
   t.match(await scene.call(increment(60)), { code: 'LOGIN_REFUSED' });
@@ -184,8 +190,7 @@ await test('who comes after a connection was lost waits for the next one', async
 });
 
 await test('a response that was not asked for costs the connection, and is told', async (t) => {
-  const scene = new Scene(t);
-  await scene.run(100);
+  const scene = await Scene.ready(t);
   scene.network.server.tampering = 'double';
   const other = scene.ask(create(60), 'o'.repeat(32));
   const told = /it sent a response to INCREMENT with opaque 3339, which was not due$/;
@@ -196,8 +201,7 @@ await test('a response that was not asked for costs the connection, and is told'
 });
 
 await test('a response that came just before the connection was lost does not make the server available again', async (t) => {
-  const scene = new Scene(t);
-  await scene.run(100);
+  const scene = await Scene.ready(t);
   const first = scene.ask(create(60), 'f'.repeat(32));
   const [socket] = scene.network.open;
   socket?.on('data', () => socket.break('read ECONNRESET'));
@@ -223,8 +227,7 @@ await test('a login in quotes is named when it is refused', async (t) => {
 });
 
 await test('half a login is none', async (t) => {
-  const scene = new Scene(t, { username: 'app', password: '' });
-  await scene.run(100);
+  const scene = await Scene.ready(t, { username: 'app', password: '' });
   t.match(scene.lines, [/requires a login, and none is set/]);
 });
 
@@ -288,8 +291,7 @@ await test('a refusal of TOUCH is logged whatever its status', async (t) => {
 });
 
 await test('TOUCH is no longer sent to a server that has hung up at it twice', async (t) => {
-  const scene = new Scene(t);
-  await scene.run(100);
+  const scene = await Scene.ready(t);
   t.equal(await scene.call(), 1);
   scene.network.server.conditions.touch = 'hangs up';
   for (let n = 0; n < 5; n += 1) t.equal(await scene.call(increment(60)), 2 + n, 'greetings are still counted');
@@ -298,8 +300,7 @@ await test('TOUCH is no longer sent to a server that has hung up at it twice', a
 });
 
 await test('neither silence nor a close of our own is a hang-up at TOUCH', async (t) => {
-  const scene = new Scene(t);
-  await scene.run(100);
+  const scene = await Scene.ready(t);
   t.equal(await scene.call(), 1);
   scene.network.server.conditions.touch = 'silent';
   for (let n = 0; n < 6; n += 1) {
@@ -314,8 +315,7 @@ await test('neither silence nor a close of our own is a hang-up at TOUCH', async
 });
 
 await test('a name whose address is another is logged', async (t) => {
-  const scene = new Scene(t, { addresses: ADDRESSES });
-  await scene.run(100);
+  const scene = await Scene.ready(t, { addresses: ADDRESSES });
   t.equal(await scene.call(), 1);
   Object.assign(scene.network.reach('192.0.2.1'), { connect: 'refuse' });
   for (const socket of scene.network.open) socket.break('read ECONNRESET');
@@ -324,8 +324,7 @@ await test('a name whose address is another is logged', async (t) => {
 });
 
 await test('what the log says of a server that is silent', async (t) => {
-  const scene = new Scene(t);
-  await scene.run(100);
+  const scene = await Scene.ready(t);
   scene.network.conditions.stalled = 'down';
   const late = scene.ask(create(60), KEY, 300);
   await scene.run(330);
@@ -342,8 +341,7 @@ await test('what the log says of a server that is silent', async (t) => {
 });
 
 await test('a response counts, whatever becomes of its connection', async (t) => {
-  const scene = new Scene(t);
-  await scene.run(100);
+  const scene = await Scene.ready(t);
   scene.network.server.tampering = 'double';
   t.equal(await scene.call(), 1);
   t.equal(await scene.call(increment(60), KEY, 400), 2);
@@ -405,8 +403,7 @@ await test('at a distance, no response waits for another, and calls of one turn 
 
 await test('hundreds of faults leave nothing behind in memory', async (t) => {
   const kept = (): number => Number(queryObjects(Connection)) + Number(queryObjects(Call));
-  const scene = new Scene(t);
-  await scene.run(100);
+  const scene = await Scene.ready(t);
   const before = kept();
   const outcomes = new Set<unknown>();
   for (let fault = 0; fault < 100; fault += 1) {
