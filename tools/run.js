@@ -27,6 +27,8 @@ const TARGETS = {
   dev: { needsCompiler: true },
 };
 
+const [major, minor] = process.versions.node.split('.').map(Number);
+if (major < 20 || (major === 20 && minor < 12)) fail(`This is Node.js ${process.versions.node}; use 20.12 or later`);
 process.chdir(join(import.meta.dirname, '..'));
 const [name = '', ...args] = process.argv.slice(2);
 if (name === 'setup') process.exit(setUp(args));

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { test } from 'tap';
 import { accepts, freePort, start, stop, until } from '../../tools/processes.ts';
 import { root } from '../support/docs.ts';
+import { preload } from '../support/web.ts';
 
 const COPIED = ['package.json', 'tsconfig.json', 'app.json', 'src', 'tools', 'views', 'dist', 'build'];
 /** Without what tap preloads, which costs time, and writes into the project. */
@@ -60,6 +61,10 @@ await test('what is missing is named', async (t) => {
   const fresh = copy(t, 'none');
   for (const target of ['server', 'build', 'dev', 'test', 'lint', 'dynos', 'verify', 'rehearse', 'bench'])
     t.same(run(fresh, 'node', 'tools/run.js', target), { status: 1, err: 'Run npm ci first\n' }, target);
+
+  const old = `Object.defineProperty(process, 'versions', { value: { node: '20.11.1' } })`;
+  const err = 'This is Node.js 20.11.1; use 20.12 or later\n';
+  t.same(run(root, process.execPath, ...preload(old), 'tools/run.js', 'server'), { status: 1, err });
 
   const production = copy(t, 'no dev');
   t.same(run(production, 'node', 'tools/run.js', 'verify', '--help'), { status: 0, err: '' }, 'nothing to compile');
