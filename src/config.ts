@@ -94,8 +94,8 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   function addresses(name: string): Pick<MemcachedServer, 'host' | 'port'>[] {
     const list = env[name] || '';
     const parsed = list.split(',').map((address) => {
-      const [, ipv6 = '', host = ipv6, port = '11211'] = SERVER.exec(address) ?? [];
-      return { host, port: Number(port) };
+      const [, ipv6, name, port = '11211'] = SERVER.exec(address) ?? [];
+      return { host: ipv6 ?? name ?? '', port: Number(port) };
     });
     if (parsed.every(({ host, port }) => host && port > 0 && port <= 65_535)) return parsed;
     let fault = `is ${JSON.stringify(list)}`;

@@ -103,9 +103,10 @@ export function encode(requests: readonly { request: Request; key: string; opaqu
   const packet = Buffer.concat(requests.map(({ request }) => request.bytes));
   let at = 0;
   for (const { request, key, opaque } of requests) {
+    const end = at + request.bytes.length;
     packet.writeUInt32BE(opaque, at + OPAQUE_AT);
-    at += request.bytes.length;
-    packet.write(key, at - key.length, 'latin1');
+    if (key !== '') packet.write(key, end - KEY_LENGTH, 'latin1');
+    at = end;
   }
   return packet;
 }
