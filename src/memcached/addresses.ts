@@ -1,31 +1,35 @@
 /** The addresses that the name of a server has, and which of them to try next. */
 export class Addresses {
-  #all: readonly string[] = [];
-  /** When each was tried, since the last success. */
-  readonly #triedAt = new Map<string, number>();
   /** The one that served last. */
-  serving: string | undefined;
+  lastServed: string | undefined;
+  #all: readonly string[] = [];
+  /** Those that have been tried since the last success, longest ago first. */
+  readonly #tried = new Set<string>();
 
   /** Whether one has not been tried since the last success. */
   get isAnyLeft(): boolean {
-    return this.#all.some((address) => !this.#triedAt.has(address));
+    return this.#all.some((address) => !this.#tried.has(address));
   }
 
-  /** The address that served last comes first, then those tried longest ago. One that is under way comes last. */
-  pick(all: readonly string[], attempts: readonly { address: string | undefined }[], now: number): string {
+  /**
+   * Picks an address for the next attempt, and notes that it is tried: the one that served last, then those not tried since, then
+   * those tried longest ago. An address that is attempted now is picked only if there is no other.
+   */
+  pick(all: readonly string[], attempts: readonly { address: string | undefined }[]): string {
     this.#all = all;
-    const rank = (address: string): number => {
-      if (attempts.some((attempt) => attempt.address === address)) return Infinity;
-      // Times are not negative, so those that have not been tried come before the others.
-      return this.#triedAt.get(address) ?? (address === this.serving ? -2 : -1);
-    };
-    const [first] = [...all].sort((one, other) => rank(one) - rank(other)) as [string];
-    this.#triedAt.set(first, now);
-    return first;
+    const lastServedFirst = [...all.filter((address) => address === this.lastServed), ...all];
+    const untried = lastServedFirst.filter((address) => !this.#tried.has(address));
+    const tried = [...this.#tried].filter((address) => all.includes(address));
+    const inTurn = [...untried, ...tried];
+    const isFree = (address: string): boolean => attempts.every((attempt) => attempt.address !== address);
+    const [picked] = [...inTurn.filter(isFree), ...inTurn] as [string, ...string[]];
+    this.#tried.delete(picked);
+    this.#tried.add(picked);
+    return picked;
   }
 
   served(address: string | undefined): void {
-    this.serving = address;
-    this.#triedAt.clear();
+    this.lastServed = address;
+    this.#tried.clear();
   }
 }

@@ -20,31 +20,30 @@ type State =
 
 const CLOSED = { name: 'closed', reason: new MemcachedError('UNAVAILABLE', 'its client is closed') } as const;
 
-/** The arrows of the drawing below. In `failing`, another attempt may fail. */
+/** The arrows that are drawn below. */
 const TRANSITIONS: Readonly<Record<State['name'], readonly State['name'][]>> = {
   closed: ['connecting'],
   idle: ['connecting', 'closed'],
   connecting: ['ready', 'failing', 'closed'],
-  ready: ['idle', 'connecting', 'failing', 'closed'],
-  failing: ['ready', 'connecting', 'failing', 'closed'],
+  ready: ['connecting', 'idle', 'failing', 'closed'],
+  failing: ['ready', 'failing', 'connecting', 'closed'],
 };
 
 /**
  * Keeps a connection to one Memcached server, and makes a new one whenever it is lost. It writes no request twice.
  *
- *     closed --1--> connecting --2--> ready --5--> idle --1--> connecting
- *                     |   ^  ^         | |
- *                     3   7  +----4----+ 6
- *                     v   |              v
- *                     failing <----------+     failing --2--> ready
+ *     closed ------1--> connecting   it is opened
+ *     idle --------1--> connecting   a call comes
+ *     connecting --2--> ready        an attempt to connect succeeds; from `failing` as well
+ *     connecting --3--> failing      an attempt fails, and every address has been tried since the last success
+ *     ready -------4--> connecting   the connection is lost, but not as in 5 and 6
+ *     ready -------5--> idle         it is lost when no call needs it
+ *     ready -------6--> failing      it is lost after a second of silence, when a call had been written
+ *     failing -----7--> connecting   a call comes that may start an attempt before its time (see Pace)
+ *     any ---------8--> closed       it is closed
  *
- * - `idle`: there is no connection, and nobody needs one until a call comes (1).
- * - `connecting`: calls wait, and attempts are made, until one succeeds (2), or one has failed at each address (3).
- * - `ready`: calls are written, those of one turn of the event loop together. When the connection is lost, another one is
- *   made at once (4), unless nobody needs it (5), or somebody was owed a response by a server that was silent (6).
- * - `failing`: calls fail at once, with the reason of the last failure, and attempts are made, until one succeeds (2). A call
- *   that comes while none is under way, or after a quiet time, waits for its own (7), unless one began just now.
- * - `closed`: calls fail at once. `open` leads out of it (1), and `close` into it from everywhere.
+ * Calls wait in `connecting`, are written in `ready`, those of one turn of the event loop together, and fail at once in `failing`
+ * and `closed`, with the reason of that state. Attempts are made in `connecting` and `failing`.
  */
 export class Client {
   readonly #runtime: Runtime;
@@ -52,7 +51,10 @@ export class Client {
   readonly #pace: Pace;
   readonly #addresses = new Addresses();
   #state: State = CLOSED;
-  /** The one that is ready or, before there is one, those that are attempted: two at most, oldest first. */
+  /**
+   * The one that is ready or, before there is one, the attempts: two at most, oldest first. One that is given up is taken out
+   * before it is lost, because its loss is no failure.
+   */
   #connections: Connection[] = [];
   /** Calls that have not been written. */
   #waiting: Call[] = [];
@@ -71,7 +73,10 @@ export class Client {
     return this.#server.name;
   }
 
-  /** For how many milliseconds it has been failing, new attempts included; 0 if it is not. */
+  /**
+   * For how many milliseconds it has been failing, attempts included; 0 if it is not. A handshake ends it: a server that is
+   * avoided because of this gets no call that could.
+   */
   failingFor(): number {
     return this.#failingSince === undefined ? 0 : this.#runtime.now() - this.#failingSince;
   }
@@ -86,7 +91,7 @@ export class Client {
   /** Fails all calls, and closes all sockets. The client may be opened again. */
   close(): void {
     if (this.#state.name === 'closed') return;
-    this.#enter(CLOSED);
+    this.#enter(CLOSED); // 8
     for (const connection of this.#connections.splice(0)) connection.lose(CLOSED.reason);
     this.#failingSince = undefined;
   }
@@ -107,14 +112,11 @@ export class Client {
   }
 
   #start(operation: Operation, key: string, deadline: number): Call {
-    // Asked first, because this call ends a quiet time.
+    // Asked before callCame(), which ends the quiet time.
     const hurries = this.#state.name === 'failing' && this.#pace.mayHurry(this.#connections.length > 0);
     this.#pace.callCame();
-    if (this.#state.name === 'idle') this.#connect(); // 1
-    if (hurries) {
-      this.#pace.makeDue();
-      this.#connect(); // 7
-    }
+    if (hurries) this.#pace.makeDue();
+    if (hurries || this.#state.name === 'idle') this.#connect(); // 7, 1
     if ('reason' in this.#state) throw this.#state.reason;
     const call = new Call(operation, key, deadline);
     this.#waiting.push(call);
@@ -126,18 +128,18 @@ export class Client {
   #resultOf(response: Response): number | undefined {
     const { outcome, count, words } = response;
     if (outcome === 'ok' || outcome === 'not found') {
-      // Not if the connection was lost in the same turn, behind this response.
+      // This runs after the socket's event, which may have lost the connection as well.
       if (this.#state.name === 'ready') {
         // A connection that has served is replaced at once.
         this.#pace.makeDue();
-        this.#server.served();
+        this.#server.logAvailable();
       }
       return outcome === 'ok' ? count : undefined;
     }
-    if (outcome !== 'auth error') throw this.#server.commandRefused(response);
-    const reason = this.#server.loginRefused(words);
+    if (outcome !== 'auth error') throw this.#server.logCommandRefused(response);
+    const reason = this.#server.noteLoginRefused(words);
     this.#connection?.lose(reason);
-    this.#server.lost(reason);
+    this.#server.logUnavailable(reason);
     throw reason;
   }
 
@@ -158,7 +160,10 @@ export class Client {
     this.#attemptIfDue();
   }
 
-  /** The oldest attempt may be slow, so it continues; or its packets are lost, so others begin beside it, one at a time. */
+  /**
+   * Starts an attempt, unless the newest is making progress. A silent one may be slow, so the oldest continues; or its packets
+   * are lost, so another runs beside it, which takes the place of the second.
+   */
   #attemptIfDue(): void {
     const newest = this.#connections.at(-1);
     if (!this.#pace.isDue() || (newest && newest.silence < SECOND_ATTEMPT_MS)) return;
@@ -171,7 +176,7 @@ export class Client {
     const connection: Connection = new Connection(
       this.#runtime,
       this.#server,
-      (addresses) => this.#addresses.pick(addresses, this.#connections, this.#runtime.now()),
+      (addresses) => this.#addresses.pick(addresses, this.#connections),
       (reason) => this.#lost(connection, reason),
     );
     this.#connections.push(connection);
@@ -180,65 +185,65 @@ export class Client {
   }
 
   #ready(connection: Connection): void {
-    this.#server.reached(connection.address, this.#addresses.serving);
+    const others = this.#connections.filter((other) => other !== connection);
+    this.#connections = [connection];
+    for (const other of others) other.lose(SUPERSEDED);
+    this.#server.logAddress(connection.address, this.#addresses.lastServed);
     this.#addresses.served(connection.address);
     this.#enter({ name: 'ready' }); // 2
-    const other = this.#connections.find((each) => each !== connection);
-    this.#connections = [connection];
-    other?.lose(SUPERSEDED);
     this.#failingSince = undefined;
     this.#write();
   }
 
   #lost(connection: Connection, reason: MemcachedError): void {
     if (!this.#connections.includes(connection)) return;
+    // A new list, as #tick() may be going through the old one.
     this.#connections = this.#connections.filter((other) => other !== connection);
     if (this.#state.name !== 'ready') return this.#attemptFailed(connection, reason);
-    const { isOwing, isSilent } = connection;
-    if (!isOwing && this.#waiting.length === 0) return this.#enter({ name: 'idle' }); // 5
-    if (isOwing && isSilent) return this.#fail(reason); // 6
-    if (isOwing) this.#server.lost(reason);
+    const { owesCalls, isSilent } = connection;
+    if (owesCalls && isSilent) return this.#fail(reason); // 6
+    if (owesCalls) this.#server.logUnavailable(reason);
+    const isNeeded = owesCalls || this.#waiting.length > 0;
+    if (!isNeeded) return this.#enter({ name: 'idle' }); // 5
     this.#connect(); // 4
   }
 
   #attemptFailed({ address }: Connection, reason: MemcachedError): void {
-    const isRefused = reason.code === 'WARMING_UP' || reason.code === 'LOGIN_REFUSED';
-    this.#pace.attemptFailed(isRefused);
-    // Without an address the look-up has failed, or the host is one itself.
-    const isAddressLeft = address !== undefined && this.#addresses.isAnyLeft;
-    if (this.#state.name === 'failing' || !isAddressLeft) this.#fail(reason); // 3
+    this.#pace.attemptFailed(reason.code !== 'UNAVAILABLE');
+    // Without an address the look-up has failed, or the host is an address itself.
+    const isAnyLeft = address !== undefined && this.#addresses.isAnyLeft;
+    const mayWait = this.#state.name === 'connecting' && isAnyLeft;
+    if (!mayWait) this.#fail(reason); // 3
   }
 
   #fail(reason: MemcachedError): void {
     this.#enter({ name: 'failing', reason });
     this.#failingSince ??= this.#runtime.now();
-    this.#server.lost(reason);
+    this.#server.logUnavailable(reason);
   }
 
   #write(): void {
-    this.#expireWaiting(this.#runtime.now());
-    const connection = this.#connection;
-    if (connection && this.#waiting.length > 0) connection.write(this.#waiting.splice(0));
+    this.#expireWaiting();
+    if (this.#waiting.length > 0) this.#connection?.write(this.#waiting.splice(0));
   }
 
   #keepTicking(): void {
     if (this.#isTicking) return;
     this.#isTicking = true;
-    this.#runtime.after(TICK_MS, () => {
-      this.#isTicking = false;
-      this.#tick(this.#runtime.now());
-    });
+    this.#runtime.after(TICK_MS, () => this.#tick());
   }
 
-  #tick(now: number): void {
-    for (const connection of this.#connections) connection.expire(now);
-    this.#expireWaiting(now);
-    const isConnecting = ['connecting', 'failing'].includes(this.#state.name);
-    if (isConnecting) this.#attemptIfDue();
-    if (isConnecting || this.#waiting.length > 0 || this.#connection?.isWaiting) this.#keepTicking();
+  #tick(): void {
+    this.#isTicking = false;
+    for (const connection of this.#connections) connection.expire();
+    this.#expireWaiting();
+    const isAttempting = ['connecting', 'failing'].includes(this.#state.name);
+    if (isAttempting) this.#attemptIfDue();
+    if (isAttempting || this.#waiting.length > 0 || this.#connection?.hasOutstanding) this.#keepTicking();
   }
 
-  #expireWaiting(now: number): void {
+  #expireWaiting(): void {
+    const now = this.#runtime.now();
     for (const call of this.#waiting) call.expire(now, 'no connection in time');
     this.#waiting = this.#waiting.filter(({ isSettled }) => !isSettled);
   }

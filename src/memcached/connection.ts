@@ -6,7 +6,7 @@ import { MemcachedError } from './server.ts';
 
 /** How long the network may take to connect, and a server to respond, in milliseconds. */
 const RESPONSE_TIMEOUT_MS = 1000;
-/** Reads as the end of a line, which makes a server of Memcached's text protocol respond, and so show what it is. */
+/** The first opaque reads as the end of a line, so a server of Memcached's text protocol responds, and shows what it is. */
 const FIRST_OPAQUE = 0x0d0a;
 
 /** An operation under way for somebody. It settles once, by its deadline: to settle it again changes nothing. */
@@ -93,28 +93,31 @@ export class Connection {
     this.#socket.on('end', () => this.#hungUp('it closed the connection'));
   }
 
-  /** Connects, logs in, and asks about a key. Then it is ready, or has been lost; lost while connecting, this never settles. */
+  /**
+   * Connects, logs in, and asks about a key. Then the connection is ready, or has been lost. If it is lost before there is a
+   * TCP connection, this never settles.
+   */
   async shakeHands(): Promise<void> {
     await new Promise<void>((resolve) => this.#socket.on('connect', resolve));
     this.#connectingSince = undefined;
     try {
-      const { login } = this.#server;
-      if (login) this.#server.checkLogin(await this.#request(login, ''));
+      const { loginOperation } = this.#server;
+      if (loginOperation) this.#server.checkLogin(await this.#request(loginOperation, ''));
       // Any other response will do. A proxy may answer other commands without a store behind it.
       const { outcome, words } = await this.#request(PROBE, PROBE_KEY);
-      if (outcome === 'auth error') throw this.#server.loginRefused(words);
+      if (outcome === 'auth error') throw this.#server.noteLoginRefused(words);
     } catch (reason) {
       this.lose(reason as MemcachedError);
     }
   }
 
   /** Whether a response has not come yet. */
-  get isWaiting(): boolean {
+  get hasOutstanding(): boolean {
     return this.#outstanding.length > 0;
   }
 
-  /** Whether somebody waits for a response, or waited for it in vain. */
-  get isOwing(): boolean {
+  /** Whether a call has no response yet, even if it has expired. */
+  get owesCalls(): boolean {
     return this.#outstanding.some(({ call }) => call !== undefined);
   }
 
@@ -144,10 +147,11 @@ export class Connection {
     this.#socket.write(encode(requests));
   }
 
-  /** Fails calls whose time is up. If it is silent, it is lost. */
-  expire(now: number): void {
+  /** Is lost if it is silent. Otherwise fails the calls whose time is up. */
+  expire(): void {
     const what = this.#connectingSince === undefined ? 'response' : 'connection';
-    if (this.isSilent) this.lose(new MemcachedError('UNAVAILABLE', `no ${what} within a second`));
+    if (this.isSilent) return this.lose(new MemcachedError('UNAVAILABLE', `no ${what} within a second`));
+    const now = this.#runtime.now();
     for (const { call } of this.#outstanding) call?.expire(now, 'no response in time');
   }
 
@@ -155,6 +159,7 @@ export class Connection {
     if (this.#isLost) return;
     this.#isLost = true;
     this.#socket.destroy();
+    // Before the calls settle: the client asks what was outstanding.
     this.#onLost(reason);
     for (const { call } of this.#outstanding) call?.settle(reason);
   }

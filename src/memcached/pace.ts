@@ -2,7 +2,7 @@ import type { Runtime } from './runtime.ts';
 
 /** From the start of one attempt to the start of the next, plus or minus up to half, at random. */
 const PAUSE_MS = 200;
-/** The longest pause, reached while nobody asks or while the login is refused. */
+/** The longest pause. It is reached while no call comes, or between two calls while the server refuses, such as the login. */
 const MAX_PAUSE_MS = 5000;
 /** For how long after a call others are expected. */
 const EXPECTED_MS = 3000;
@@ -13,33 +13,34 @@ export class Pace {
   #lastCallAt = -Infinity;
   #lastAttemptAt = -Infinity;
   #pause = PAUSE_MS;
-  /** What the pause is multiplied by, so that all dynos do not try at once. */
+  /** What the pause is multiplied by, from 0.5 to 1.5, so that the dynos do not all try at once. */
   #jitter = 1;
 
   constructor(runtime: Runtime) {
     this.#runtime = runtime;
   }
 
-  /** Whether the next attempt is due. */
+  /** Whether the pause is over. */
   isDue(): boolean {
-    return this.#runtime.now() >= this.#lastAttemptAt + Math.min(this.#pause * this.#jitter, MAX_PAUSE_MS);
+    const pause = Math.min(this.#pause * this.#jitter, MAX_PAUSE_MS);
+    return this.#runtime.now() >= this.#lastAttemptAt + pause;
   }
 
   /**
-   * Whether a call may start an attempt that is not due. Not if one began just now, nor if one is under way, unless that one
-   * dates from a quiet time: the server may have come back since.
+   * Whether a call may start an attempt that is not due. Not if one began just now, nor if one is under way that began while
+   * calls were expected. One from a quiet time does not count: the server may have come back since.
    */
   mayHurry(isUnderWay: boolean): boolean {
-    const isTooSoon = this.#runtime.now() < this.#lastAttemptAt + PAUSE_MS;
-    return !isTooSoon && !(isUnderWay && this.#isExpected());
+    if (this.#runtime.now() < this.#lastAttemptAt + PAUSE_MS) return false;
+    return !isUnderWay || !this.#areCallsExpected();
   }
 
-  /** The next attempt need not wait. */
+  /** Ends the pause. */
   makeDue(): void {
     this.#lastAttemptAt = -Infinity;
   }
 
-  /** Makes the pause short again, also the present one. */
+  /** Makes the pause short again, also the one that has begun. */
   callCame(): void {
     this.#lastCallAt = this.#runtime.now();
     this.#pause = PAUSE_MS;
@@ -50,12 +51,12 @@ export class Pace {
     this.#jitter = 0.5 + this.#runtime.random();
   }
 
-  /** Doubles the pause if nobody waits, or if waiting is all that helps, because the login is refused. */
+  /** Doubles the pause, until the next call, if none is expected or if the server has refused: to try again helps little. */
   attemptFailed(isRefused: boolean): void {
-    if (isRefused || !this.#isExpected()) this.#pause = Math.min(2 * this.#pause, MAX_PAUSE_MS);
+    if (isRefused || !this.#areCallsExpected()) this.#pause = Math.min(2 * this.#pause, MAX_PAUSE_MS);
   }
 
-  #isExpected(): boolean {
+  #areCallsExpected(): boolean {
     return this.#runtime.now() - this.#lastCallAt < EXPECTED_MS;
   }
 }

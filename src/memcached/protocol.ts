@@ -8,6 +8,9 @@ import memjs from 'memjs';
 //
 // The server answers the requests of a connection in order, and repeats the opaque of each in its response.
 // See https://github.com/memcached/memcached/blob/master/doc/protocol-binary.txt
+//
+// memjs encodes the requests. Its client is not used: it counts twice when it retries, and misreads what follows a lost
+// connection.
 
 const HEADER_LENGTH = 24;
 const OPCODE_AT = 1;
@@ -70,7 +73,7 @@ export const PROBE: Operation = { request: incrementRequest(0, NEVER_CREATE) };
 /** Deletes a count. */
 export const REMOVE: Operation = { request: keyRequest(OPCODES.DELETE, Buffer.alloc(0)) };
 
-/** Creates a count of 1 that lives for `ttl` seconds. */
+/** Creates a count of 1 that lives for `ttl` seconds; adds one to a count that exists. */
 export function create(ttl: number): Operation {
   return { request: incrementRequest(1, ttl) };
 }
@@ -83,7 +86,7 @@ export function increment(ttl: number): Operation {
   };
 }
 
-/** Logs in by SASL PLAIN (RFC 4616). Its key is empty: the mechanism stands in that field. */
+/** Logs in by SASL PLAIN (RFC 4616). It is called with the key '', as the mechanism stands in the place of the key. */
 export function login(username: string, password: string): Operation {
   const bytes = memjs.Utils.makeRequestBuffer(OPCODES.SASL_AUTH, 'PLAIN', '', `\0${username}\0${password}`, 0);
   return { request: { opcode: OPCODES.SASL_AUTH, bytes } };
@@ -137,7 +140,7 @@ export class ResponseReader {
     while (at < bytes.length) {
       if (bytes[at] !== RESPONSE_MAGIC) throw new Error(`it sent ${quote(bytes.subarray(at))}`);
       if (bytes.length < at + HEADER_LENGTH) break;
-      const end = at + HEADER_LENGTH + bodyLengthOf(bytes, at);
+      const end = at + HEADER_LENGTH + checkedBodyLength(bytes, at);
       if (bytes.length < end) break;
       onResponse(decode(bytes, at, end));
       at = end;
@@ -147,8 +150,12 @@ export class ResponseReader {
   }
 }
 
-/** The length of the body of the response that begins at `at`. A count is eight bytes and nothing else. */
-function bodyLengthOf(bytes: Buffer, at: number): number {
+/**
+ * The length of the body of the response that begins at `at`.
+ *
+ * @throws Error for a length that no response has; a count is eight bytes and nothing else
+ */
+function checkedBodyLength(bytes: Buffer, at: number): number {
   const length = bytes.readUInt32BE(at + BODY_LENGTH_AT);
   const isCount = bytes[at + OPCODE_AT] === OPCODES.INCREMENT && bytes.readUInt16BE(at + STATUS_AT) === OK;
   const isBare = bytes.readUInt16BE(at + KEY_LENGTH_AT) === 0 && bytes[at + EXTRAS_LENGTH_AT] === 0;

@@ -23,8 +23,8 @@ export interface Runtime {
 export function realRuntime(host: string, port: number): Runtime {
   let lookUp: Promise<dns.LookupAddress[]> | undefined;
   // A look-up cannot be cancelled, so attempts share the one that is under way.
-  const addressesOf = (name: string): Promise<dns.LookupAddress[]> =>
-    (lookUp ??= dns.promises.lookup(name, { all: true }).finally(() => (lookUp = undefined)));
+  const lookUpOnce = (): Promise<dns.LookupAddress[]> =>
+    (lookUp ??= dns.promises.lookup(host, { all: true }).finally(() => (lookUp = undefined)));
   return {
     connect: (pick) =>
       connect({
@@ -32,8 +32,8 @@ export function realRuntime(host: string, port: number): Runtime {
         port,
         // Node.js would try one address after the other, and give all but the last 250 ms: too little at a distance.
         autoSelectFamily: false,
-        lookup: (name, _options, callback) =>
-          void addressesOf(name).then(
+        lookup: (_host, _options, callback) =>
+          void lookUpOnce().then(
             (found) => {
               const address = pick(found.map((each) => each.address));
               callback(null, address, isIP(address));

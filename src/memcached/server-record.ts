@@ -2,7 +2,7 @@ import { login, nameOf, type Operation, type Response } from './protocol.ts';
 import type { Runtime } from './runtime.ts';
 import { MemcachedError, type ErrorCode, type Log, type MemcachedServer } from './server.ts';
 
-/** How long a refused login may be that of a new add-on, whose login takes some minutes to work. */
+/** How long a refused login may be that of a new add-on: the three minutes that it may take to work, and a margin. */
 const WARM_UP_MS = 5 * 60_000;
 const WARM_UP_ADVICE = 'The login of a new add-on takes up to three minutes to work';
 const QUOTES_ADVICE = 'The username or the password is in quotes, which are sent as a part of it';
@@ -19,7 +19,7 @@ const REFUSAL_PAUSE_MS = 60_000;
 export class ServerRecord {
   readonly name: string;
   /** Undefined if no login is set. */
-  readonly login: Operation | undefined;
+  readonly loginOperation: Operation | undefined;
   readonly #isQuoted: boolean;
   readonly #runtime: Runtime;
   /** Set by `open`, before which nothing happens. */
@@ -30,12 +30,13 @@ export class ServerRecord {
   readonly #quietUntil = new Map<string, number>();
   /** Undefined before the first refusal; in the past once the login has worked. */
   #warmUpEndsAt: number | undefined;
-  /** At TOUCH; -Infinity once it has answered one. */
+  /** How often it has hung up at TOUCH. */
   #hangUps = 0;
+  #hasAnsweredTouch = false;
 
   constructor({ host, port, username, password }: MemcachedServer, runtime: Runtime) {
     this.name = `Memcached at ${host.includes(':') ? `[${host}]` : host}:${port}`;
-    this.login = username && password ? login(username, password) : undefined;
+    this.loginOperation = username && password ? login(username, password) : undefined;
     this.#isQuoted = [username, password].some((text) => /^(["']).*\1$/.test(text ?? ''));
     this.#runtime = runtime;
   }
@@ -46,36 +47,41 @@ export class ServerRecord {
     this.#codes.clear();
   }
 
-  lost({ code, message }: MemcachedError): void {
+  logUnavailable({ code, message }: MemcachedError): void {
     if (this.#codes.has(code)) return;
     this.#codes.add(code);
     this.#log.warn(`${this.name} is not available: ${message}`);
   }
 
-  served(): void {
+  logAvailable(): void {
     if (this.#codes.size === 0) return;
     this.#codes.clear();
     this.#log.info(`${this.name} is available again`);
   }
 
-  /** It has been reached at this address, and before at that one; undefined if its host is one. */
-  reached(address: string | undefined, before: string | undefined): void {
-    if (before !== undefined && before !== address)
-      this.#log.info(`${this.name} is at ${address} now, and was at ${before}`);
+  /** Logs that its name leads to another address than before; both are undefined if its host is an address. */
+  logAddress(address: string | undefined, before: string | undefined): void {
+    if (before === undefined || before === address) return;
+    this.#log.info(`${this.name} is at ${address} now, and was at ${before}`);
   }
 
-  /** Throws what is wrong with the login, by the response to it. */
+  /**
+   * Notes the response to the login.
+   *
+   * @throws MemcachedError unless it is `ok`
+   */
   checkLogin({ outcome, words }: Response): void {
     if (outcome === 'unknown command')
       throw new MemcachedError('LOGIN_UNSUPPORTED', `it has no logins, but one is set: ${words}`);
-    if (outcome === 'auth error') throw this.loginRefused(words);
+    if (outcome === 'auth error') throw this.noteLoginRefused(words);
     if (outcome !== 'ok') throw new MemcachedError('UNAVAILABLE', `it does not complete the login: ${words}`);
     this.#warmUpEndsAt = -Infinity;
   }
 
   /** Notes an `auth error`, in response to the login or to a command, and gives the error for it. */
-  loginRefused(words: string): MemcachedError {
-    if (!this.login) return new MemcachedError('LOGIN_REQUIRED', `it requires a login, and none is set: ${words}`);
+  noteLoginRefused(words: string): MemcachedError {
+    if (!this.loginOperation)
+      return new MemcachedError('LOGIN_REQUIRED', `it requires a login, and none is set: ${words}`);
     const now = this.#runtime.now();
     this.#warmUpEndsAt ??= now + WARM_UP_MS;
     const [code, advice] =
@@ -86,33 +92,34 @@ export class ServerRecord {
   }
 
   /** Logs any other refusal of a command, and gives the error for it. */
-  commandRefused({ opcode, status, words }: Response): MemcachedError {
+  logCommandRefused({ opcode, status, words }: Response): MemcachedError {
     const refusal = `refuses ${nameOf(opcode)}: ${words}`;
-    this.#refused(`${opcode} ${status}`, refusal, REFUSAL_PAUSE_MS);
+    this.#logRefusal(`${opcode} ${status}`, refusal, REFUSAL_PAUSE_MS);
     return new MemcachedError('COMMAND_REFUSED', `it ${refusal}`);
   }
 
   get isTouchSent(): boolean {
-    return this.#hangUps < MAX_HANG_UPS;
+    return this.#hasAnsweredTouch || this.#hangUps < MAX_HANG_UPS;
   }
 
   touchAnswered({ outcome, words }: Response): void {
-    this.#hangUps = -Infinity;
+    this.#hasAnsweredTouch = true;
     const isRefused = outcome === 'refused' || outcome === 'unknown command';
-    if (isRefused) this.#touchRefused(`refuses TOUCH: ${words}`);
+    if (isRefused) this.#logTouchRefused(`refuses TOUCH: ${words}`);
   }
 
   hungUpAtTouch(): void {
     this.#hangUps += 1;
-    if (!this.isTouchSent) this.#touchRefused('hangs up at TOUCH');
+    if (!this.isTouchSent) this.#logTouchRefused('hangs up at TOUCH');
   }
 
   /** Usually TOUCH is refused each time or never, so this is said once. */
-  #touchRefused(words: string): void {
-    this.#refused('TOUCH', `${words}. Sessions in use no longer outlive their time to live`, Infinity);
+  #logTouchRefused(words: string): void {
+    this.#logRefusal('TOUCH', `${words}. Sessions in use no longer outlive their time to live`, Infinity);
   }
 
-  #refused(kind: string, words: string, pause: number): void {
+  /** Logs this kind of refusal, unless the last one is less than `pause` milliseconds old. */
+  #logRefusal(kind: string, words: string, pause: number): void {
     const now = this.#runtime.now();
     if (now < (this.#quietUntil.get(kind) ?? -Infinity)) return;
     this.#quietUntil.set(kind, now + pause);

@@ -119,10 +119,16 @@ await test('a login that has worked is not warming up when it is refused', async
   t.match(await scene.call(increment(60)), { code: 'LOGIN_REFUSED' }, 'also if the client is closed in the same turn');
 });
 
-await test('a refused login is tried ever less often between the calls of those who ask', async (t) => {
+await test('a server that refuses is tried ever less often between the calls of those who ask', async (t) => {
   const scene = new Scene(t, { username: 'app' });
-  scene.network.server.conditions.login = 'refused';
-  for (const code of ['WARMING_UP', 'LOGIN_REFUSED']) {
+  const { conditions } = scene.network.server;
+  for (const [code, refusal] of [
+    ['WARMING_UP', { login: 'refused' }],
+    ['LOGIN_REFUSED', { login: 'refused' }],
+    ['LOGIN_UNSUPPORTED', { login: 'unknown' }],
+    ['NOT_MEMCACHED', { speaks: 'too many' }],
+  ] as const) {
+    Object.assign(conditions, refusal);
     for (let n = 0; n < 20; n += 1) t.match(await scene.call(create(60), KEY, 2500), { code });
     const { length } = scene.attempts.splice(0);
     t.ok(length >= 40 && length <= 80, `${length} attempts in 50 s`);
