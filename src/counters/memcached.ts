@@ -17,13 +17,14 @@ export class MemcachedCounters implements Counters {
 
   /**
    * @param ttl how long a session lives after its last greeting, in seconds, 1 to 2592000
-   * @throws RangeError for another time to live, for no server, or for an invalid port
+   * @throws RangeError for another time to live, for no server, for an invalid port, or for half a login
    */
   constructor(servers: readonly MemcachedServer[], ttl: number) {
     checkTtl(ttl);
     if (servers.length === 0) throw new RangeError('There must be at least one Memcached server');
-    for (const { port } of servers) {
+    for (const { port, username, password } of servers) {
       if (!Number.isInteger(port) || port < 1 || port > 65_535) throw new RangeError(`${port} is not a port`);
+      if (!username !== !password) throw new RangeError('A login needs both a username and a password');
     }
     this.#clients = servers.map((server) => new Client(server));
     this.place = this.#clients.map(({ name }) => name).join(', ');
@@ -42,33 +43,28 @@ export class MemcachedCounters implements Counters {
     for (const client of this.#clients) client.close();
   }
 
-  /** Draws keys until one belongs to a server that serves. If that server fails in time, tries the next. */
+  /** Draws keys until one belongs to a healthy server. If that fails in time for another attempt, tries the next. */
   async start(drawKey: () => string, deadline: number): Promise<void> {
     let untried = this.#clients;
     for (;;) {
-      const serving = untried.filter((client) => client.failingFor() === 0);
-      const candidates = serving.length > 0 ? serving : untried;
-      let key: string;
-      let home: Client;
-      do {
-        key = drawKey();
-        home = this.#home(key);
-      } while (!candidates.includes(home));
+      const healthy = untried.filter((client) => client.failingFor() === 0);
+      const { key, home } = this.#draw(drawKey, healthy.length > 0 ? healthy : untried);
       untried = untried.filter((client) => client !== home);
       try {
         await this.#call(home, this.#create, key, deadline);
         return;
       } catch (error) {
+        if (!(error instanceof CountersUnavailable)) throw error;
         if (untried.length === 0 || performance.now() >= deadline) throw error;
       }
     }
   }
 
   increment(key: string, deadline: number): Promise<number | undefined> {
-    return this.#call(this.#serving(key), this.#increment, key, deadline);
+    return this.#call(this.#clientFor(key), this.#increment, key, deadline);
   }
 
-  /** Asks the server that the key belongs to and no other, because the count may live there. */
+  /** Asks the server that the key belongs to, and fails while that fails: the count may live there. */
   async end(key: string, deadline: number): Promise<void> {
     await this.#call(this.#home(key), REMOVE, key, deadline);
   }
@@ -82,15 +78,24 @@ export class MemcachedCounters implements Counters {
     }
   }
 
+  /** Draws until a key belongs to one of these. A key's digest decides where it belongs, so there is no other way to choose. */
+  #draw(drawKey: () => string, candidates: readonly Client[]): { key: string; home: Client } {
+    for (;;) {
+      const key = drawKey();
+      const home = this.#home(key);
+      if (candidates.includes(home)) return { key, home };
+    }
+  }
+
   #home(key: string): Client {
     return this.#clients[memjs.Utils.hashCode(key) % this.#clients.length] as Client;
   }
 
   /** The key's own server or, once that has failed for FAILOVER_MS, the next. If they share their data, the count continues. */
-  #serving(key: string): Client {
+  #clientFor(key: string): Client {
     const home = this.#home(key);
     const at = this.#clients.indexOf(home);
-    const inOrder = [...this.#clients.slice(at), ...this.#clients];
+    const inOrder = [...this.#clients.slice(at), ...this.#clients.slice(0, at)];
     return inOrder.find((client) => client.failingFor() < FAILOVER_MS) ?? home;
   }
 }

@@ -5,7 +5,7 @@ import { MemcachedCounters } from '../../src/counters/memcached.ts';
 import { MemoryCounters } from '../../src/counters/memory.ts';
 import { session } from '../../src/session.ts';
 import { freePort, until } from '../../tools/processes.ts';
-import { clock, CountedSession, openCounters, soon } from '../support/counters.ts';
+import { clock, CountedSession, draw, openCounters, soon } from '../support/counters.ts';
 import { startMemcached, type Memcached } from '../support/memcached.ts';
 
 const QUIET = { info: () => undefined, warn: () => undefined };
@@ -221,15 +221,25 @@ await test('options that cannot work are refused', async (t) => {
   t.throws(() => new MemcachedCounters([], 60), { message: /at least one/ });
   for (const port of [0, 65_536, NaN])
     t.throws(() => new MemcachedCounters([{ ...server, port }], 60), { message: `${port} is not a port` });
+  for (const half of [{ username: 'somebody' }, { password: 'hunter2' }])
+    t.throws(() => new MemcachedCounters([{ ...server, ...half }], 60), { name: 'RangeError', message: /needs both/ });
 });
 
 await test('a fault of its own is not taken for a store that is unavailable', async (t) => {
-  const counters = new MemcachedCounters([{ host: 'store.example', port: 11_211 }], 60);
+  const server = { host: 'store.example', port: 11_211 };
+  const counters = new MemcachedCounters([server, server], 60);
   const deadline = soon();
+  const now = performance.now.bind(performance);
+  let isFaulty = false;
   t.intercept(performance, 'now', {
     value: () => {
+      if (!isFaulty) return now();
+      isFaulty = false;
       throw new Error('a fault');
     },
   });
-  await t.rejects(counters.increment('k'.repeat(32), deadline), { name: 'Error', message: 'a fault' });
+  isFaulty = true;
+  await t.rejects(counters.increment(draw(), deadline), { name: 'Error', message: 'a fault' });
+  isFaulty = true;
+  await t.rejects(counters.start(draw, deadline), { name: 'Error', message: 'a fault' });
 });

@@ -29,7 +29,7 @@ export function openCounters(
 }
 
 /** A random key. */
-function draw(): string {
+export function draw(): string {
   return randomUUID().replaceAll('-', '');
 }
 
