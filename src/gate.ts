@@ -32,14 +32,12 @@ export function gate({ onHeroku, dyno }: Config) {
     if (protocol === 'https') reply.header('strict-transport-security', 'max-age=31536000');
 
     const path = pathOf(request.url);
-    const isHome = HOME.test(path);
-    if (protocol === 'http') redirect(request, reply, path);
-    else if (isHome && !METHODS.includes(request.method)) {
-      sendLine(reply.header('allow', METHODS.join(', ')), 405, 'Only GET, HEAD and POST work here');
-    } else if (!isHome || request.is404) {
-      // Fastify knows no route for some absolute URLs without a path, such as ftp://a/.
-      sendLine(reply, 404, 'There is nothing at this address');
-    } else admit?.();
+    if (protocol === 'http') return redirect(request, reply, path);
+    if (!HOME.test(path)) return nothingHere(reply);
+    if (!METHODS.includes(request.method)) return otherMethod(reply);
+    // Fastify knows no route for a URL of another scheme than http, such as ftp://a/.
+    if (request.is404) return nothingHere(reply);
+    admit?.();
   };
 }
 
@@ -61,6 +59,14 @@ function redirect({ headers: { host } }: FastifyRequest, reply: FastifyReply, pa
   if (!host) sendLine(reply, 400, 'The request needs a Host header');
   // A path that does not begin with / would become part of the host.
   else reply.redirect(`https://${host}${path.startsWith('/') ? path : '/'}`, 308);
+}
+
+function nothingHere(reply: FastifyReply): void {
+  sendLine(reply, 404, 'There is nothing at this address');
+}
+
+function otherMethod(reply: FastifyReply): void {
+  sendLine(reply.header('allow', METHODS.join(', ')), 405, 'Only GET, HEAD and POST work here');
 }
 
 /** The path and query of a request's target, which may be an absolute URL (RFC 9112, 3.2.2). */

@@ -46,8 +46,8 @@ async function listen(): Promise<number> {
       listeners.push(listener);
       ({ port } = listener.address() as AddressInfo);
     } catch (error) {
-      // In use: some visitors would reach the program that is there, unless the first address chose the port. After another
-      // failure the other addresses may do, as this machine may lack this one.
+      // A port in use is an error, as some visitors would reach the program that uses it, unless the system chose the port for
+      // the first address. After any other failure the other addresses may do: this machine may lack this one.
       if ((error as NodeJS.ErrnoException).code === 'EADDRINUSE' && config.port !== 0) throw error;
       failure = error;
     }

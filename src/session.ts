@@ -13,7 +13,7 @@ declare module 'fastify' {
 }
 
 /**
- * The session of one request. Both methods fail with `CountersUnavailable` within a second, and then leave the cookie
+ * The session of one request. Both methods fail with `CountersUnavailable` after a second at most, and then leave the cookie
  * unchanged.
  */
 export interface Session {
@@ -37,7 +37,7 @@ const DEADLINE_MS = 1000;
 /** An id is 144 random bits. */
 const ID_BYTES = 18;
 const ID_SHAPE = /^[\w-]{24}$/;
-/** A token (RFC 9110, 5.6.2), in which `__Host-` and `__Secure-` have a meaning of their own. */
+/** A token (RFC 9110, 5.6.2) without the prefixes that have a meaning to browsers. */
 const COOKIE_NAME = /^(?!__(?:Host|Secure)-)[\w!#$%&'*+.^`|~-]+$/i;
 
 /**
@@ -59,8 +59,8 @@ async function plugin(app: FastifyInstance, options: SessionOptions): Promise<vo
   if (!counters) throw new TypeError('The session needs counters, such as new MemcachedCounters(servers, 86400)');
   if (!COOKIE_NAME.test(cookieName))
     throw new TypeError(`${JSON.stringify(cookieName)} cannot be the name of a cookie`);
-  // Its parse and serialize work once it has been registered. That is done in an app of its own, so that this one may have it
-  // too, with other defaults and hooks, or may have another plugin for cookies.
+  // Its parse and serialize are there once it has been registered, as only that imports them. It is registered in an app that is
+  // thrown away, so that this one may have it too, with other defaults and hooks, or may have another plugin for cookies.
   await fastify().register(fastifyCookie);
   app.decorateRequest(SESSION);
   app.decorateRequest('session', {
@@ -70,7 +70,7 @@ async function plugin(app: FastifyInstance, options: SessionOptions): Promise<vo
   });
   app.addHook('onSend', (request, reply, payload, done) => {
     // Taken once, because these hooks run again, with the headers as they are, when one of them fails.
-    const header = request[SESSION]?.takeSetCookie();
+    const header = request[SESSION]?.takeHeader();
     if (header !== undefined) reply.header('set-cookie', header);
     done(null, payload);
   });
@@ -84,8 +84,8 @@ class RequestSession implements Session {
   readonly #name: string;
   readonly #sent: string | undefined;
   #id: string | undefined;
-  /** The header that the response needs and does not have yet, if any. */
-  #setCookie: string | undefined;
+  /** The `Set-Cookie` that the response does not have yet. */
+  #pendingHeader: string | undefined;
   #last: Promise<unknown> = Promise.resolve();
 
   constructor(request: FastifyRequest, counters: Counters, cookieName: string) {
@@ -109,7 +109,7 @@ class RequestSession implements Session {
       };
       await this.#counters.start(drawKey, deadline);
       this.#id = id;
-      this.#set(id);
+      this.#prepareHeader(id);
       return 1;
     });
   }
@@ -119,14 +119,15 @@ class RequestSession implements Session {
     return this.#inTurn(async () => {
       if (this.#id !== undefined) await this.#counters.end(keyOf(this.#id), deadline);
       this.#id = undefined;
-      this.#setCookie = undefined;
-      if (this.#sent !== undefined) this.#set('', { maxAge: 0, expires: new Date(0) });
+      this.#pendingHeader = undefined;
+      if (this.#sent !== undefined) this.#prepareHeader('', { maxAge: 0, expires: new Date(0) });
     });
   }
 
-  takeSetCookie(): string | undefined {
-    const header = this.#setCookie;
-    this.#setCookie = undefined;
+  /** Gives the `Set-Cookie` that the response needs: once, and undefined if it needs none. */
+  takeHeader(): string | undefined {
+    const header = this.#pendingHeader;
+    this.#pendingHeader = undefined;
     return header;
   }
 
@@ -137,9 +138,9 @@ class RequestSession implements Session {
     return result;
   }
 
-  #set(value: string, expiry = {}): void {
+  #prepareHeader(value: string, expiry = {}): void {
     const attributes = { path: '/', httpOnly: true, sameSite: 'lax', secure: this.#isSecure } as const;
-    this.#setCookie = fastifyCookie.serialize(this.#name, value, { ...attributes, ...expiry });
+    this.#pendingHeader = fastifyCookie.serialize(this.#name, value, { ...attributes, ...expiry });
   }
 }
 
