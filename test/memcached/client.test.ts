@@ -329,6 +329,20 @@ await test('a name whose address is another is logged', async (t) => {
   t.strictSame(scene.lines, [`${NAME} is at 192.0.2.2 now, and was at 192.0.2.1`]);
 });
 
+await test('an address that the name no longer has is not tried', async (t) => {
+  const scene = await Scene.ready(t, { addresses: ADDRESSES });
+  for (const address of ADDRESSES) Object.assign(scene.network.reach(address), { connect: 'refuse' });
+  for (const socket of scene.network.open) socket.break('read ECONNRESET');
+  t.match(await scene.call(create(60), KEY, 400), { code: 'UNAVAILABLE' });
+  scene.network.addresses.delete('192.0.2.1');
+  scene.network.heal();
+  const picked: unknown[] = [];
+  scene.network.observer = { picked: ({ address }) => picked.push(address) };
+  await scene.run(400);
+  t.strictSame(picked, ['192.0.2.2']);
+  t.equal(await scene.call(), 1);
+});
+
 await test('what the log says of a server that is silent', async (t) => {
   const scene = await Scene.ready(t);
   scene.network.conditions.stalled = 'down';
