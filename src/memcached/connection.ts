@@ -48,7 +48,7 @@ interface Outstanding {
   readonly key: string;
   readonly opaque: number;
   readonly writtenAt: number;
-  /** Who waits for the response, if anybody does. A call that expires stays, so that its response is matched. */
+  /** Undefined for a TOUCH, which nobody waits for. A call that expires stays, so that its response is matched. */
   readonly call: Call | undefined;
 }
 
@@ -121,7 +121,7 @@ export class Connection {
     return this.#outstanding.some(({ call }) => call !== undefined);
   }
 
-  /** How long the oldest response has been due, or the connection, in milliseconds. */
+  /** How long the network has not connected, or the server has not responded to the oldest request, in milliseconds. */
   get silence(): number {
     const now = this.#runtime.now();
     return now - (this.#connectingSince ?? this.#outstanding[0]?.writtenAt ?? now);
@@ -155,6 +155,7 @@ export class Connection {
     for (const { call } of this.#outstanding) call?.expire(now, 'no response in time');
   }
 
+  /** Closes it for good, and fails its calls. */
   lose(reason: MemcachedError): void {
     if (this.#isLost) return;
     this.#isLost = true;

@@ -27,8 +27,8 @@ export class Pace {
   }
 
   /**
-   * Whether a call may start an attempt that is not due. Not if one began just now, nor if one is under way that began while
-   * calls were expected. One from a quiet time does not count: the server may have come back since.
+   * Whether a call may start an attempt that is not due. Not if one began just now, nor if one is under way, unless no call was
+   * expected: that one may have begun before the server came back.
    */
   mayHurry(isUnderWay: boolean): boolean {
     if (this.#runtime.now() < this.#lastAttemptAt + PAUSE_MS) return false;

@@ -24,8 +24,8 @@ export class ServerRecord {
   readonly #runtime: Runtime;
   /** Set by `open`, before which nothing happens. */
   #log!: Log;
-  /** Why it is not available, as far as the log has said it since it last served. */
-  readonly #codes = new Set<ErrorCode>();
+  /** What the log has been told since the server last served. */
+  readonly #loggedCodes = new Set<ErrorCode>();
   /** When each kind of refusal may be logged again. */
   readonly #quietUntil = new Map<string, number>();
   /** Undefined before the first refusal; in the past once the login has worked. */
@@ -44,18 +44,18 @@ export class ServerRecord {
   /** Takes this log, which has said nothing yet. What is known of the login and of TOUCH stays. */
   open(log: Log): void {
     this.#log = log;
-    this.#codes.clear();
+    this.#loggedCodes.clear();
   }
 
   logUnavailable({ code, message }: MemcachedError): void {
-    if (this.#codes.has(code)) return;
-    this.#codes.add(code);
+    if (this.#loggedCodes.has(code)) return;
+    this.#loggedCodes.add(code);
     this.#log.warn(`${this.name} is not available: ${message}`);
   }
 
   logAvailable(): void {
-    if (this.#codes.size === 0) return;
-    this.#codes.clear();
+    if (this.#loggedCodes.size === 0) return;
+    this.#loggedCodes.clear();
     this.#log.info(`${this.name} is available again`);
   }
 
