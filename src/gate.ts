@@ -35,7 +35,7 @@ export function gate({ onHeroku, dyno }: Config) {
     if (protocol === 'http') return redirect(request, reply, path);
     if (!HOME.test(path)) return nothingHere(reply);
     if (!METHODS.includes(request.method)) return otherMethod(reply);
-    // Fastify knows no route for a URL of another scheme than http, such as ftp://a/.
+    // Fastify has no route for a URL of another scheme, such as ftp://a/, or for a malformed one, such as http://%/.
     if (request.is404) return nothingHere(reply);
     admit?.();
   };
