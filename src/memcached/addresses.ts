@@ -17,12 +17,13 @@ export class Addresses {
    */
   pick(all: readonly string[], attempts: readonly { address: string | undefined }[]): string {
     this.#all = all;
-    const lastServedFirst = [...all.filter((address) => address === this.lastServed), ...all];
-    const untried = lastServedFirst.filter((address) => !this.#tried.has(address));
+    const isLastServed = (address: string): number => Number(address === this.lastServed);
+    const untried = all.filter((address) => !this.#tried.has(address));
+    untried.sort((one, other) => isLastServed(other) - isLastServed(one));
     const tried = [...this.#tried].filter((address) => all.includes(address));
     const inTurn = [...untried, ...tried];
     const isFree = (address: string): boolean => attempts.every((attempt) => attempt.address !== address);
-    const [picked] = [...inTurn.filter(isFree), ...inTurn] as [string, ...string[]];
+    const picked = (inTurn.find(isFree) ?? inTurn[0]) as string;
     this.#tried.delete(picked);
     this.#tried.add(picked);
     return picked;
