@@ -45,8 +45,8 @@ export function preparePage({ dyno, store, onHeroku }: PageContext, repository =
 }
 
 /**
- * Leaves out each element whose `data-if` names a state that is not current; all that it names have to be. An element with
- * `data-if` contains no other of its tag.
+ * Keeps an element with `data-if` only if every state that it names is current. Such an element contains no other of its
+ * tag.
  */
 function choose(html: string, current: readonly (string | false)[]): string {
   const conditional = /<(\w+) data-if="([^"]*)"([^]*?<\/\1>)/g;

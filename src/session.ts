@@ -37,7 +37,7 @@ const DEADLINE_MS = 1000;
 /** An id is 144 random bits. */
 const ID_BYTES = 18;
 const ID_SHAPE = /^[\w-]{24}$/;
-/** A token (RFC 9110, 5.6.2) without the prefixes that have a meaning to browsers. */
+/** A token (RFC 9110, 5.6.2) without `__Host-` and `__Secure-`, which have a meaning to browsers. */
 const COOKIE_NAME = /^(?!__(?:Host|Secure)-)[\w!#$%&'*+.^`|~-]+$/i;
 
 /**

@@ -34,11 +34,13 @@ const TRANSITIONS: Readonly<Record<State['name'], readonly State['name'][]>> = {
  *
  *     closed ------1--> connecting   it is opened
  *     idle --------1--> connecting   a call comes
- *     connecting --2--> ready        an attempt to connect succeeds; from `failing` as well
+ *     connecting --2--> ready        an attempt to connect succeeds
  *     connecting --3--> failing      an attempt fails, and every address has been tried since the last success
  *     ready -------4--> connecting   the connection is lost, but not as in 5 and 6
  *     ready -------5--> idle         it is lost when no call needs it
  *     ready -------6--> failing      it is lost after a second of silence, when a call had been written
+ *     failing -----2--> ready        an attempt succeeds
+ *     failing -----3--> failing      an attempt fails, and its reason takes the place of the last
  *     failing -----7--> connecting   a call comes that may start an attempt before its time (see Pace)
  *     any ---------8--> closed       it is closed
  *
@@ -51,10 +53,7 @@ export class Client {
   readonly #pace: Pace;
   readonly #addresses = new Addresses();
   #state: State = CLOSED;
-  /**
-   * The one that is ready or, before there is one, the attempts: two at most, oldest first. One that is given up is taken out
-   * before it is lost, because its loss is no failure.
-   */
+  /** The ready one, or up to two attempts, oldest first. To give one up, it is taken out and then lost: that is no failure. */
   #connections: Connection[] = [];
   /** Calls that have not been written. */
   #waiting: Call[] = [];
