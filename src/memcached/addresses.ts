@@ -6,24 +6,22 @@ export class Addresses {
   /** Those that have been tried since the last success, longest ago first. */
   readonly #tried = new Set<string>();
 
-  /** Whether one has not been tried since the last success. */
-  get isAnyLeft(): boolean {
+  get isAnyUntried(): boolean {
     return this.#all.some((address) => !this.#tried.has(address));
   }
 
   /**
    * Picks an address for the next attempt, and notes that it is tried: the one that served last, then those not tried since, then
-   * those tried longest ago. An address that is attempted now is picked only if there is no other.
+   * those tried longest ago. One that an attempt is using is picked only if all are.
    */
   pick(all: readonly string[], attempts: readonly { address: string | undefined }[]): string {
     this.#all = all;
-    const isLastServed = (address: string): number => Number(address === this.lastServed);
-    const untried = all.filter((address) => !this.#tried.has(address));
-    untried.sort((one, other) => isLastServed(other) - isLastServed(one));
+    const lastServed = all.filter((address) => address === this.lastServed);
+    const untried = [...lastServed, ...all].filter((address) => !this.#tried.has(address));
     const tried = [...this.#tried].filter((address) => all.includes(address));
     const inTurn = [...untried, ...tried];
-    const isFree = (address: string): boolean => attempts.every((attempt) => attempt.address !== address);
-    const picked = (inTurn.find(isFree) ?? inTurn[0]) as string;
+    const isInUse = (address: string): boolean => attempts.some((attempt) => attempt.address === address);
+    const picked = (inTurn.find((address) => !isInUse(address)) ?? inTurn[0]) as string;
     this.#tried.delete(picked);
     this.#tried.add(picked);
     return picked;

@@ -12,7 +12,7 @@ const TICK_MS = 25;
 /** How long an attempt may be silent before another one is made beside it. */
 const SECOND_ATTEMPT_MS = 200;
 
-const SUPERSEDED = new MemcachedError('UNAVAILABLE', 'another attempt takes its place');
+const REPLACED = new MemcachedError('UNAVAILABLE', 'another attempt takes its place');
 
 type State =
   | { readonly name: 'idle' | 'connecting' | 'ready' }
@@ -73,8 +73,8 @@ export class Client {
   }
 
   /**
-   * For how many milliseconds it has been failing, attempts included; 0 if it is not. A handshake ends it: a server that is
-   * avoided because of this gets no call that could.
+   * For how many milliseconds it has been failing, attempts included; 0 if it is not. Only a handshake or `close` ends that: a
+   * server that is avoided because of this gets no calls.
    */
   failingFor(): number {
     return this.#failingSince === undefined ? 0 : this.#runtime.now() - this.#failingSince;
@@ -111,9 +111,8 @@ export class Client {
   }
 
   #start(operation: Operation, key: string, deadline: number): Call {
-    // Asked before callCame(), which ends the quiet time.
-    const hurries = this.#state.name === 'failing' && this.#pace.mayHurry(this.#connections.length > 0);
     this.#pace.callCame();
+    const hurries = this.#state.name === 'failing' && this.#pace.mayHurry(this.#connections.length > 0);
     if (hurries) this.#pace.makeDue();
     if (hurries || this.#state.name === 'idle') this.#connect(); // 7, 1
     if ('reason' in this.#state) throw this.#state.reason;
@@ -166,7 +165,7 @@ export class Client {
   #attemptIfDue(): void {
     const newest = this.#connections.at(-1);
     if (!this.#pace.isDue() || (newest && newest.silence < SECOND_ATTEMPT_MS)) return;
-    for (const second of this.#connections.splice(1)) second.lose(SUPERSEDED);
+    for (const second of this.#connections.splice(1)) second.lose(REPLACED);
     this.#pace.attemptBegan();
     void this.#attempt();
   }
@@ -186,7 +185,7 @@ export class Client {
   #ready(connection: Connection): void {
     const others = this.#connections.filter((other) => other !== connection);
     this.#connections = [connection];
-    for (const other of others) other.lose(SUPERSEDED);
+    for (const other of others) other.lose(REPLACED);
     this.#server.logAddress(connection.address, this.#addresses.lastServed);
     this.#addresses.served(connection.address);
     this.#enter({ name: 'ready' }); // 2
@@ -199,8 +198,8 @@ export class Client {
     // A new list, as #tick() may be going through the old one.
     this.#connections = this.#connections.filter((other) => other !== connection);
     if (this.#state.name !== 'ready') return this.#attemptFailed(connection, reason);
-    const { owesCalls, isSilent } = connection;
-    if (owesCalls && isSilent) return this.#fail(reason); // 6
+    const { owesCalls, hasTimedOut } = connection;
+    if (owesCalls && hasTimedOut) return this.#fail(reason); // 6
     if (owesCalls) this.#server.logUnavailable(reason);
     const isNeeded = owesCalls || this.#waiting.length > 0;
     if (!isNeeded) return this.#enter({ name: 'idle' }); // 5
@@ -210,8 +209,8 @@ export class Client {
   #attemptFailed({ address }: Connection, reason: MemcachedError): void {
     this.#pace.attemptFailed(reason.code !== 'UNAVAILABLE');
     // Without an address the look-up has failed, or the host is an address itself.
-    const isAnyLeft = address !== undefined && this.#addresses.isAnyLeft;
-    const mayWait = this.#state.name === 'connecting' && isAnyLeft;
+    const isAnyUntried = address !== undefined && this.#addresses.isAnyUntried;
+    const mayWait = this.#state.name === 'connecting' && isAnyUntried;
     if (!mayWait) this.#fail(reason); // 3
   }
 

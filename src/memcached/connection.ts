@@ -2,7 +2,7 @@ import { encode, nameOf, nextOpaque, OPCODES, PROBE, PROBE_KEY, ResponseReader }
 import type { Operation, Request, Response } from './protocol.ts';
 import type { Runtime } from './runtime.ts';
 import type { ServerRecord } from './server-record.ts';
-import { MemcachedError } from './server.ts';
+import { MemcachedError, type ErrorCode } from './server.ts';
 
 /** How long the network may take to connect, and a server to respond, in milliseconds. */
 const RESPONSE_TIMEOUT_MS = 1000;
@@ -85,12 +85,10 @@ export class Connection {
     this.#server = server;
     this.#onLost = onLost;
     this.#connectingSince = runtime.now();
-    // A look-up may end after its connection is lost, which then needs no address.
-    // Stryker disable next-line StringLiteral: the socket is destroyed, so no address is used
-    this.#socket = runtime.connect((addresses) => (this.#isLost ? '' : (this.address = pick(addresses))));
+    this.#socket = runtime.connect((addresses) => (this.address = pick(addresses)));
     this.#socket.on('data', (piece: Buffer) => this.#read(piece));
-    this.#socket.on('error', ({ message }) => this.#hungUp(message));
-    this.#socket.on('end', () => this.#hungUp('it closed the connection'));
+    this.#socket.on('error', ({ message }) => this.#fail('UNAVAILABLE', message));
+    this.#socket.on('end', () => this.#fail('UNAVAILABLE', 'it closed the connection'));
   }
 
   /**
@@ -127,11 +125,11 @@ export class Connection {
     return now - (this.#connectingSince ?? this.#outstanding[0]?.writtenAt ?? now);
   }
 
-  get isSilent(): boolean {
+  get hasTimedOut(): boolean {
     return this.silence >= RESPONSE_TIMEOUT_MS;
   }
 
-  /** Writes calls as one packet, TOUCHes last: a server that hangs up at TOUCH has then answered all calls. */
+  /** Writes calls as one packet, TOUCHes last: a server that fails at TOUCH has then answered all calls. */
   write(calls: readonly Call[]): void {
     const writtenAt = this.#runtime.now();
     const requests: Outstanding[] = [];
@@ -147,10 +145,10 @@ export class Connection {
     this.#socket.write(encode(requests));
   }
 
-  /** Is lost if it is silent. Otherwise fails the calls whose time is up. */
+  /** Is lost if it has timed out. Otherwise fails the calls whose time is up. */
   expire(): void {
     const what = this.#connectingSince === undefined ? 'response' : 'connection';
-    if (this.isSilent) return this.lose(new MemcachedError('UNAVAILABLE', `no ${what} within a second`));
+    if (this.hasTimedOut) return this.#fail('UNAVAILABLE', `no ${what} within a second`);
     const now = this.#runtime.now();
     for (const { call } of this.#outstanding) call?.expire(now, 'no response in time');
   }
@@ -171,9 +169,10 @@ export class Connection {
     return call.response;
   }
 
-  #hungUp(message: string): void {
-    if (this.#outstanding[0]?.request.opcode === OPCODES.TOUCH) this.#server.hungUpAtTouch();
-    this.lose(new MemcachedError('UNAVAILABLE', message));
+  /** Is lost by a fault of the server or the network: at TOUCH, if that is what the server should have answered next. */
+  #fail(code: ErrorCode, message: string): void {
+    this.lose(new MemcachedError(code, message));
+    if (this.#outstanding[0]?.request.opcode === OPCODES.TOUCH) this.#server.failedAtTouch();
   }
 
   #read(piece: Buffer): void {
@@ -181,7 +180,7 @@ export class Connection {
       this.#reader.read(piece, (response) => this.#match(response));
     } catch (error) {
       const code = this.#hasResponded ? 'UNAVAILABLE' : 'NOT_MEMCACHED';
-      this.lose(new MemcachedError(code, (error as Error).message));
+      this.#fail(code, (error as Error).message);
     }
   }
 

@@ -2,7 +2,7 @@ import type { Runtime } from './runtime.ts';
 
 /** From the start of one attempt to the start of the next, plus or minus up to half, at random. */
 const PAUSE_MS = 200;
-/** The longest pause. It is reached while no call comes, or between two calls while the server refuses, such as the login. */
+/** The longest pause. It grows to this while no calls come, or while the server refuses and no call makes it short again. */
 const MAX_PAUSE_MS = 5000;
 /** For how long after a call others are expected. */
 const EXPECTED_MS = 3000;
@@ -12,6 +12,8 @@ export class Pace {
   readonly #runtime: Runtime;
   #lastCallAt = -Infinity;
   #lastAttemptAt = -Infinity;
+  /** Whether no call was expected when the last attempt began. */
+  #beganInQuiet = false;
   #pause = PAUSE_MS;
   /** What the pause is multiplied by, from 0.5 to 1.5, so that the dynos do not all try at once. */
   #jitter = 1;
@@ -27,12 +29,12 @@ export class Pace {
   }
 
   /**
-   * Whether a call may start an attempt that is not due. Not if one began just now, nor if one is under way, unless no call was
-   * expected: that one may have begun before the server came back.
+   * Whether a call may start an attempt that is not due: if the last did not begin just now, and has failed; or if it began in a
+   * quiet time, perhaps before the server came back.
    */
   mayHurry(isUnderWay: boolean): boolean {
     if (this.#runtime.now() < this.#lastAttemptAt + PAUSE_MS) return false;
-    return !isUnderWay || !this.#areCallsExpected();
+    return !isUnderWay || this.#beganInQuiet;
   }
 
   /** Ends the pause. */
@@ -48,10 +50,11 @@ export class Pace {
 
   attemptBegan(): void {
     this.#lastAttemptAt = this.#runtime.now();
+    this.#beganInQuiet = !this.#areCallsExpected();
     this.#jitter = 0.5 + this.#runtime.random();
   }
 
-  /** Doubles the pause, until the next call, if none is expected or if the server has refused: to try again helps little. */
+  /** Doubles the pause if retrying soon is of little use: no call is expected, or the server has refused. */
   attemptFailed(isRefused: boolean): void {
     if (isRefused || !this.#areCallsExpected()) this.#pause = Math.min(2 * this.#pause, MAX_PAUSE_MS);
   }

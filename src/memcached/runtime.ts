@@ -6,7 +6,8 @@ export interface Runtime {
   /**
    * Opens a socket to the server.
    *
-   * @param pick chooses one of the addresses that the server's name has; it is not called for a host that is an address
+   * @param pick chooses one of the addresses that the server's name has; it is called neither for a host that is an address nor
+   *   for a socket that has been destroyed
    */
   connect(pick: (addresses: readonly string[]) => string): Pick<Socket, 'on' | 'write' | 'destroy'>;
   /** The time in milliseconds, which never goes back. */
@@ -26,8 +27,8 @@ export function realRuntime(host: string, port: number): Runtime {
   const lookUpOnce = (): Promise<dns.LookupAddress[]> =>
     (lookUp ??= dns.promises.lookup(host, { all: true }).finally(() => (lookUp = undefined)));
   return {
-    connect: (pick) =>
-      connect({
+    connect: (pick) => {
+      const socket = connect({
         host,
         port,
         // Node.js would try one address after the other, and give all but the last 250 ms: too little at a distance.
@@ -35,6 +36,8 @@ export function realRuntime(host: string, port: number): Runtime {
         lookup: (_host, _options, callback) =>
           void lookUpOnce().then(
             (found) => {
+              // It may have been given up in the meantime.
+              if (socket.destroyed) return;
               const address = pick(found.map((each) => each.address));
               callback(null, address, isIP(address));
             },
@@ -43,7 +46,9 @@ export function realRuntime(host: string, port: number): Runtime {
         noDelay: true,
         keepAlive: true,
         keepAliveInitialDelay: 30_000,
-      }),
+      });
+      return socket;
+    },
     now: () => performance.now(),
     random: Math.random,
     endOfTurn: setImmediate,

@@ -2,7 +2,7 @@ import { login, nameOf, type Operation, type Response } from './protocol.ts';
 import type { Runtime } from './runtime.ts';
 import { MemcachedError, type ErrorCode, type Log, type MemcachedServer } from './server.ts';
 
-/** How long a refused login may be that of a new add-on: the three minutes that it may take to work, and a margin. */
+/** After the first refusal, how long it may be due to a new add-on: the login takes up to three minutes to work. */
 const WARM_UP_MS = 5 * 60_000;
 const WARM_UP_ADVICE = 'The login of a new add-on takes up to three minutes to work';
 const QUOTES_ADVICE = 'The username or the password is in quotes, which are sent as a part of it';
@@ -10,8 +10,8 @@ const REFUSED_ADVICE =
   'Check its username and password. MemCachier disables a free cache not used for 30 days, until ' +
   '"heroku addons:open memcachier" enables it again';
 
-/** A server that has hung up at TOUCH so often, and never answered one, is not sent another: some proxies do. */
-const MAX_HANG_UPS = 2;
+/** A server that has failed at TOUCH so often, and never answered one, is not sent another: some proxies do not know it. */
+const MAX_TOUCH_FAILURES = 2;
 /** How long a repeated refusal stays out of the log. */
 const REFUSAL_PAUSE_MS = 60_000;
 
@@ -28,10 +28,10 @@ export class ServerRecord {
   readonly #loggedCodes = new Set<ErrorCode>();
   /** When each kind of refusal may be logged again. */
   readonly #quietUntil = new Map<string, number>();
-  /** Undefined before the first refusal; in the past once the login has worked. */
+  /** Set by the first refusal; -Infinity once the login has worked. */
   #warmUpEndsAt: number | undefined;
-  /** How often it has hung up at TOUCH. */
-  #hangUps = 0;
+  /** How often it hung up, was silent, or sent something else when the response to a TOUCH was due. */
+  #touchFailures = 0;
   #hasAnsweredTouch = false;
 
   constructor({ host, port, username, password }: MemcachedServer, runtime: Runtime) {
@@ -99,7 +99,7 @@ export class ServerRecord {
   }
 
   get isTouchSent(): boolean {
-    return this.#hasAnsweredTouch || this.#hangUps < MAX_HANG_UPS;
+    return this.#hasAnsweredTouch || this.#touchFailures < MAX_TOUCH_FAILURES;
   }
 
   touchAnswered({ outcome, words }: Response): void {
@@ -108,9 +108,9 @@ export class ServerRecord {
     if (isRefused) this.#logTouchRefused(`refuses TOUCH: ${words}`);
   }
 
-  hungUpAtTouch(): void {
-    this.#hangUps += 1;
-    if (!this.isTouchSent) this.#logTouchRefused('hangs up at TOUCH');
+  failedAtTouch(): void {
+    this.#touchFailures += 1;
+    if (!this.isTouchSent) this.#logTouchRefused('does not answer TOUCH');
   }
 
   /** Usually TOUCH is refused each time or never, so this is said once. */

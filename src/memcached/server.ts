@@ -24,6 +24,7 @@ export type ErrorCode =
 
 /** What is wrong with a server. The message continues a sentence about it: "it refuses the login". */
 export class MemcachedError extends Error {
+  override readonly name = 'MemcachedError';
   readonly code: ErrorCode;
 
   constructor(code: ErrorCode, message: string) {

@@ -2,11 +2,13 @@ import dns from 'node:dns';
 import { once } from 'node:events';
 import { createServer, type Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
+import { setImmediate } from 'node:timers/promises';
 import { queryObjects } from 'node:v8';
 import { test, type Test } from 'tap';
 import { Client } from '../../src/memcached/client.ts';
 import { Call, Connection } from '../../src/memcached/connection.ts';
 import { create, increment, type Operation } from '../../src/memcached/protocol.ts';
+import { realRuntime } from '../../src/memcached/runtime.ts';
 import { readLines, start, until } from '../../tools/processes.ts';
 import { randomFrom } from '../support/clock.ts';
 import { Network } from '../support/network.ts';
@@ -296,28 +298,50 @@ await test('a refusal of TOUCH is logged whatever its status', async (t) => {
   t.match(scene.lines, [/refuses INCREMENT: .*, status 0x85$/, /refuses TOUCH: .*, status 0x85\. Sessions in use/]);
 });
 
-await test('TOUCH is no longer sent to a server that has hung up at it twice', async (t) => {
-  const scene = await Scene.ready(t);
-  t.equal(await scene.call(), 1);
-  scene.network.server.conditions.touch = 'hangs up';
-  for (let n = 0; n < 5; n += 1) t.equal(await scene.call(increment(60)), 2 + n, 'greetings are still counted');
-  t.equal(scene.touches, 2);
-  t.match(scene.lines, [`${NAME} hangs up at TOUCH. Sessions in use no longer outlive`]);
-});
+for (const [touch, pause] of [
+  ['hangs up', 0],
+  ['silent', 1030],
+] as const) {
+  await test(`TOUCH is no longer sent to a server that ${touch === 'silent' ? 'is silent' : touch} at it twice`, async (t) => {
+    const scene = await Scene.ready(t);
+    t.equal(await scene.call(), 1);
+    scene.network.server.conditions.touch = touch;
+    for (let n = 0; n < 5; n += 1) {
+      t.equal(await scene.call(increment(60)), 2 + n, 'greetings are still counted');
+      await scene.run(pause);
+    }
+    t.equal(scene.touches, 2);
+    t.match(scene.lines, [`${NAME} does not answer TOUCH. Sessions in use no longer outlive`]);
+    t.equal(scene.lines.length, 1, 'nobody was owed a response');
+  });
+}
 
-await test('neither silence nor a close of our own is a hang-up at TOUCH', async (t) => {
+await test('nor to one that answers only what comes after it', async (t) => {
   const scene = await Scene.ready(t);
   t.equal(await scene.call(), 1);
   scene.network.server.conditions.touch = 'silent';
-  for (let n = 0; n < 6; n += 1) {
+  const failed: number[] = [];
+  for (let n = 0; n < 20; n += 1) {
+    if ((await scene.call(increment(60))) instanceof Error) failed.push(n);
+    await scene.run(300);
+  }
+  t.strictSame(failed, [1, 3], 'a greeting behind an unanswered TOUCH fails, twice');
+  t.equal(scene.touches, 4);
+  t.match(scene.lines.filter((line) => line.includes('TOUCH')).slice(-1), [/does not answer TOUCH\. Sessions in use/]);
+});
+
+await test('a close of our own is no failure at TOUCH', async (t) => {
+  const scene = await Scene.ready(t);
+  t.equal(await scene.call(), 1);
+  scene.network.server.conditions.touch = 'silent';
+  for (let n = 0; n < 3; n += 1) {
     t.equal(await scene.call(increment(3600)), 2 + n);
-    if (n < 3) await scene.run(1030);
-    else scene.client.close();
+    scene.client.close();
     scene.open();
     await scene.run(300);
   }
-  t.equal(scene.touches, 6);
-  t.strictSame(scene.lines, [], 'nobody was owed a response');
+  t.equal(scene.touches, 3);
+  t.strictSame(scene.lines, []);
 });
 
 await test('a name whose address is another is logged', async (t) => {
@@ -377,13 +401,18 @@ await test('a response counts, whatever becomes of its connection', async (t) =>
 });
 
 await test('who comes after a quiet time is served, though an attempt from before the return is silent', async (t) => {
-  const scene = new Scene(t);
-  Object.assign(scene.network.reach(undefined), { connect: 'silent' });
-  await scene.run(20_000);
-  while (scene.network.open.length === 0) await scene.run(50);
-  await scene.run(250);
-  scene.network.heal();
-  t.equal(await scene.call(), 1);
+  for (const calls of [1, 2]) {
+    const scene = new Scene(t);
+    Object.assign(scene.network.reach(undefined), { connect: 'silent' });
+    await scene.run(20_000);
+    const { length } = scene.attempts;
+    while (scene.attempts.length === length) await scene.run(10);
+    scene.network.heal();
+    if (calls > 1) t.match(await scene.call(), { code: 'UNAVAILABLE' }, 'just after the attempt began, a call fails');
+    await scene.run(250 - scene.network.clock.now + (scene.attempts.at(-1) ?? 0));
+    t.equal(await scene.call(), 1);
+    scene.client.close();
+  }
 });
 
 await test('a name that is not looked up in time', async (t) => {
@@ -464,6 +493,15 @@ await test('a look-up that DNS does not answer is made once, and is not left beh
   t.match(await firstLine(t, 'store.example'), /no connection within a second$/);
   t.equal(lookUps.calls.length, 1);
   reject(new Error('queryA ETIMEOUT store.example'));
+});
+
+await test('a look-up that ends after its socket was destroyed picks no address', async (t) => {
+  const found = Promise.resolve([{ address: '127.0.0.1', family: 4 }]);
+  t.intercept(dns.promises, 'lookup', { value: () => found });
+  const pick = t.captureFn(() => '127.0.0.1');
+  realRuntime('store.example', 1).connect(pick).destroy();
+  await setImmediate();
+  t.strictSame(pick.calls, []);
 });
 
 await test('what the log says of a host that cannot be reached', async (t) => {

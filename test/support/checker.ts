@@ -13,9 +13,10 @@ import { DELETE, INCREMENT, LOGIN, OK, NOT_FOUND, REFUSED, TOUCH, ttlOf, type Pa
 //  3. A call gives what the server answered to this very request. Within a session no number comes twice, or goes back.
 //  4. A call fails only because its own response is bad, its connection is lost, the server is failing, or it is late, and
 //     its code says which. Warming up needs a login that is set, has never worked, and is refused since less than 5 minutes.
-//     While the server is failing, a call fails at once, unless nobody asked for 3 s or no attempt is under way.
+//     While the server is failing, a call fails at once, unless no attempt is under way, or the last began when nobody had asked
+//     for 3 s.
 //  5. While a connection is ready, a call is written in the turn in which it came. Behind all calls of the turn comes the TOUCH
-//     of each INCREMENT, unless the server has hung up at TOUCH twice and never answered one.
+//     of each INCREMENT, unless the server has failed twice when a TOUCH was due, and never answered one.
 //  6. A connection is lost at once for wrong bytes, after a second without a response, and never without a reason.
 //  7. There are never more than two sockets. Attempts begin at least 100 ms apart, unless somebody was served in between.
 //     Two attempts never try the same of several addresses; the one that served last is tried first, then that tried
@@ -69,13 +70,15 @@ export class Checker implements Observer {
   readonly #login: LoginHistory;
   readonly #addresses: AddressHistory;
   #state: State = { name: 'closed' };
-  /** At TOUCH; -Infinity once one was answered. */
-  #hangUps = 0;
+  /** How often it failed when a TOUCH was due; -Infinity once one was answered. */
+  #touchFailures = 0;
   #calls: Call[] = [];
   /** The last number of each session. */
   readonly #last = new Map<string, number>();
   #askedAt = -Infinity;
   #attempts: number[] = [];
+  /** Whether nobody had asked for 3 s when the last attempt began. */
+  #beganInQuiet = false;
 
   constructor(network: Network, client: Client, hasLogin: boolean, ttl: number) {
     this.#network = network;
@@ -132,7 +135,7 @@ export class Checker implements Observer {
   ask(kind: Kind, key: string, patience = 1000): void {
     const now = this.#now;
     const call: Call = { kind, key, at: now, deadline: this.isClosed ? now : now + patience };
-    const mayWait = this.#network.open.length === 0 || now - this.#askedAt >= 3000;
+    const mayWait = this.#network.open.length === 0 || this.#beganInQuiet;
     if (this.#state.name === 'idle' || (this.#state.name === 'failing' && mayWait))
       this.#state = { name: 'connecting', failure: this.failure };
     this.#askedAt = now;
@@ -197,6 +200,7 @@ export class Checker implements Observer {
     const before = this.#attempts.at(-1) ?? -Infinity;
     const pause = this.#now - before;
     if (this.#state.name === 'idle') this.violate(8, 'an attempt that nobody needs');
+    this.#beganInQuiet = this.#now - this.#askedAt >= 3000;
     if (pause < 100 && this.answeredAt < before) this.violate(7, `attempts ${pause} ms apart`);
     this.#attempts = [...this.#attempts.filter((at) => at > this.#now - 60_000), this.#now];
     if (this.#now > this.#askedAt + 70_000 && this.#attempts.length > 18)
@@ -220,7 +224,7 @@ export class Checker implements Observer {
       if (socket !== this.#ready) this.violate(2, `${kind} was written on a connection that is not ready`);
     }
     const touches = requests.filter(({ opcode }) => opcode === TOUCH).length;
-    const due = this.#hangUps < 2 ? requests.filter((request) => kindOf(request) === 'increment').length : 0;
+    const due = this.#touchFailures < 2 ? requests.filter((request) => kindOf(request) === 'increment').length : 0;
     if (touches !== due) this.violate(5, `${touches} TOUCHes, not ${due}`);
     if (requests.some(({ opcode }, n) => opcode !== TOUCH && requests[n - 1]?.opcode === TOUCH))
       this.violate(5, 'a request behind a TOUCH, at which the server may hang up');
@@ -229,7 +233,7 @@ export class Checker implements Observer {
   answered(socket: SimulatedSocket, { opcode, opaque, key }: Packet, response: Packet): void {
     const { status } = response;
     if (opcode === TOUCH) {
-      this.#hangUps = -Infinity;
+      this.#touchFailures = -Infinity;
       if (![OK, NOT_FOUND, REFUSED].includes(status)) this.log.add(this.#now, 'TOUCH', / refuses TOUCH: /);
     } else if (opcode === LOGIN) {
       socket.reason = this.#login.answered(status, this.#now);
@@ -249,10 +253,10 @@ export class Checker implements Observer {
     }
   }
 
-  hungUp({ outstanding }: SimulatedSocket): void {
-    if (outstanding[0]?.request.opcode !== TOUCH) return;
-    this.#hangUps += 1;
-    if (this.#hangUps >= 2) this.log.add(this.#now, 'TOUCH', / hangs up at TOUCH\. /);
+  failed({ outstanding }: SimulatedSocket): void {
+    if (outstanding[0]?.request.opcode !== TOUCH || this.isClosed) return;
+    this.#touchFailures += 1;
+    if (this.#touchFailures >= 2) this.log.add(this.#now, 'TOUCH', / does not answer TOUCH\. /);
   }
 
   lost(socket: SimulatedSocket): void {

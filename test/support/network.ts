@@ -35,7 +35,8 @@ export interface Observer {
   picked(socket: SimulatedSocket): void;
   wrote(socket: SimulatedSocket, requests: readonly Packet[]): void;
   answered(socket: SimulatedSocket, request: Packet, response: Packet): void;
-  hungUp(socket: SimulatedSocket): void;
+  /** By its own end, by silence or by wrong bytes. */
+  failed(socket: SimulatedSocket): void;
   /** `socket.reason` says why the client has to lose it, if it has to. */
   lost(socket: SimulatedSocket): void;
   violate(invariant: number, what: string): void;
@@ -50,8 +51,6 @@ export class Network {
   readonly runtime: Runtime;
   observer: Partial<Observer> | undefined;
   readonly #open = new Set<SimulatedSocket>();
-  /** Those whose name is being looked up, which cannot be cancelled. */
-  readonly lookingUp = new Set<SimulatedSocket>();
 
   /** @param addresses those of the name; none if the host is an address */
   constructor(random: () => number, login?: string, addresses: readonly string[] = []) {
@@ -93,7 +92,7 @@ export class Network {
 
   /** Lets what is under way meet the conditions as they are now. */
   hasten(): void {
-    for (const socket of new Set([...this.lookingUp, ...this.#open])) socket.hasten();
+    for (const socket of this.open) socket.hasten();
   }
 
   /** As if the server process had been killed and started again. */
@@ -192,7 +191,6 @@ export class SimulatedSocket extends EventEmitter {
       (bytes) => this.#down.send(bytes),
       () => this.#down.send(Buffer.alloc(0)),
     );
-    if (pick) network.lookingUp.add(this);
     this.#cancelConnect = network.clock.at(network.clock.now, () => this.#connect());
   }
 
@@ -216,7 +214,7 @@ export class SimulatedSocket extends EventEmitter {
 
   /** What the client calls. */
   destroy(): void {
-    if (this.silence >= 1000) this.reason ??= 'UNAVAILABLE';
+    if (this.silence >= 1000 && !this.reason && !this.isClosed) this.#fail('UNAVAILABLE');
     this.#close();
   }
 
@@ -224,17 +222,21 @@ export class SimulatedSocket extends EventEmitter {
     if (this.isClosed) return;
     this.isClosed = true;
     this.#onClose();
-    if (!this.#network.lookingUp.has(this)) this.#cancelConnect?.();
+    this.#cancelConnect?.();
     this.#up.stop();
     this.#down.stop();
     this.#network.observer?.lost?.(this);
   }
 
+  #fail(reason: ErrorCode): void {
+    this.reason = reason;
+    this.#network.observer?.failed?.(this);
+  }
+
   /** Breaks the connection. */
   break(message: string): void {
     if (this.isClosed) return;
-    this.reason ??= 'UNAVAILABLE';
-    this.#network.observer?.hungUp?.(this);
+    this.#fail(this.reason ?? 'UNAVAILABLE');
     this.#close();
     this.emit('error', new Error(message));
     this.emit('close');
@@ -254,8 +256,7 @@ export class SimulatedSocket extends EventEmitter {
   end(): void {
     if (this.isClosed || !this.#isConnected) return;
     this.#up.stop();
-    this.reason ??= 'UNAVAILABLE';
-    this.#network.observer?.hungUp?.(this);
+    this.#fail(this.reason ?? 'UNAVAILABLE');
     this.emit('end');
     if (this.#network.open.includes(this)) this.#network.observer?.violate?.(6, 'a hang-up was not noticed');
   }
@@ -272,13 +273,10 @@ export class SimulatedSocket extends EventEmitter {
 
   #connect(): void {
     const { conditions, clock, addresses } = this.#network;
-    if (this.#pick && this.#network.lookingUp.has(this)) {
+    if (this.#pick && this.address === undefined) {
       if (conditions.dns === 'hangs') return;
-      this.#network.lookingUp.delete(this);
       if (conditions.dns === 'fails') return this.break('getaddrinfo ENOTFOUND store.example');
-      const address = this.#pick([...addresses.keys()]);
-      if (this.isClosed) return;
-      this.address = address;
+      this.address = this.#pick([...addresses.keys()]);
       this.#network.observer?.picked?.(this);
     }
     const { connect, slow } = this.#network.reach(this.address);
@@ -309,7 +307,7 @@ export class SimulatedSocket extends EventEmitter {
     while (bytes.length > 0) {
       const due = this.outstanding[0]?.request;
       isRefused = isWrong(bytes, due);
-      if (isRefused) this.reason = this.responses.size > 0 ? 'UNAVAILABLE' : 'NOT_MEMCACHED';
+      if (isRefused) this.#fail(this.responses.size > 0 ? 'UNAVAILABLE' : 'NOT_MEMCACHED');
       const [response] = split(bytes).packets;
       if (isRefused || !response || !due) break;
       bytes = bytes.subarray(24 + bytes.readUInt32BE(8));
