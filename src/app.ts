@@ -24,7 +24,7 @@ export function buildApp(config: Config, counters: Counters, terminal?: LogStrea
     logger: { level: logLevel, ...(terminal && { stream: terminal }) },
     // Heroku's router logs each request with its dyno, and a person wants to see only what changes.
     logController: new LogController({ disableRequestLogging: !isDebugging && (onHeroku || terminal !== undefined) }),
-    // For request.protocol. Nothing here uses the other forwarding headers.
+    // For request.protocol. Of the other forwarding headers only a log of requests, at the level debug, shows any.
     trustProxy: onHeroku,
     // Heroku's router reuses a connection for up to 90 s. If this side closed it first, a request on its way would be lost.
     keepAliveTimeout: 95_000,
@@ -34,7 +34,7 @@ export function buildApp(config: Config, counters: Counters, terminal?: LogStrea
     requestTimeout: 10_000,
     // Otherwise HEAD would run the handler of GET, which counts.
     exposeHeadRoutes: false,
-    // A malformed path. Fastify runs no hook for it, so the shutdown cannot add this header.
+    // A malformed path. Fastify runs no hook for it, such as the one by which shutdown.ts adds this header.
     frameworkErrors: (_error, request, reply) => atGate(request, reply.header('connection', 'close')),
   });
 
@@ -80,8 +80,8 @@ export function buildApp(config: Config, counters: Counters, terminal?: LogStrea
 }
 
 /**
- * Declares any body to be text, since Fastify refuses bodies whose type it does not know. Setting `request.headers` does not
- * replace the headers: Fastify merges what is set into those that came.
+ * Declares any body to be text, since Fastify refuses bodies whose type it does not know. Setting `request.headers` replaces no
+ * other header: Fastify merges what is set into those that came.
  */
 function takeAnyBody(request: FastifyRequest, _reply: FastifyReply, done: () => void): void {
   request.headers = { 'content-type': 'text/plain' };

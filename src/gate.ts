@@ -1,4 +1,4 @@
-// The gate: what every request meets first. It sets the headers that all answers carry, and answers requests that no
+// The gate: what every request meets first. It sets the headers that all answers of the app carry, and answers requests that no
 // handler should see: plain http on Heroku, another path, another method.
 
 import type { IncomingHttpHeaders } from 'node:http';
@@ -12,8 +12,8 @@ const METHODS = ['GET', 'HEAD', 'POST'];
 const HOME = /^\/(\?|$)/;
 
 /**
- * Makes the gate: it answers a request itself, or calls `admit`. As Fastify's `onRequest` hook it is given `done` for that;
- * for a malformed path, for which Fastify runs no hook, it is given nothing, and always answers.
+ * Makes the gate, a function that answers a request itself or calls `admit`. As an `onRequest` hook it is given Fastify's `done`
+ * for that. For a malformed path Fastify runs no hook, so there it is called without `admit`, and always answers.
  */
 export function gate({ onHeroku, dyno }: Config) {
   const headers = {
@@ -27,17 +27,17 @@ export function gate({ onHeroku, dyno }: Config) {
   return (request: FastifyRequest, reply: FastifyReply, admit?: () => void): void => {
     reply.headers(headers);
     const protocol = onHeroku ? forwardedProtocol(request.headers) : undefined;
-    // In lower case for request.protocol as well, by which the session decides whether its cookie is secure.
+    // The session reads request.protocol, which Fastify takes from this header as it is written. So it is written in lower case.
     if (protocol) request.headers['x-forwarded-proto'] = protocol;
     if (protocol === 'https') reply.header('strict-transport-security', 'max-age=31536000');
 
     const path = pathOf(request.url);
-    if (protocol === 'http') return redirect(request, reply, path);
-    if (!HOME.test(path)) return nothingHere(reply);
-    if (!METHODS.includes(request.method)) return otherMethod(reply);
+    if (protocol === 'http') return redirectToHttps(request, reply, path);
+    if (!HOME.test(path)) return sendNotFound(reply);
+    if (!METHODS.includes(request.method)) return sendMethodNotAllowed(reply);
     // Fastify has no route for a URL of another scheme, such as ftp://a/, or for a malformed one, such as http://%/.
-    if (request.is404) return nothingHere(reply);
-    admit?.();
+    if (request.is404 || !admit) return sendNotFound(reply);
+    admit();
   };
 }
 
@@ -46,26 +46,26 @@ export function sendLine(reply: FastifyReply, status: number, line: string): Fas
 }
 
 /**
- * The protocol by which Heroku's router received a request; undefined if there was no router. Of several entries the
- * router's is the last. `request.protocol` says the same, but not for a malformed path, and not always in lower case.
+ * The protocol by which Heroku's router received a request, in lower case; undefined if there was no router. Of several entries
+ * the router's is the last. `request.protocol` does not say it for a malformed path.
  */
 function forwardedProtocol(headers: IncomingHttpHeaders): string | undefined {
   return headers['x-forwarded-proto']?.toString().replace(/.*,/, '').trim().toLowerCase();
 }
 
 /** Sends a request to its own address on https. Only the Host header tells which host that is. */
-function redirect({ headers: { host } }: FastifyRequest, reply: FastifyReply, path: string): void {
+function redirectToHttps({ headers: { host } }: FastifyRequest, reply: FastifyReply, path: string): void {
   // HTTP/1.0 allows requests without one.
-  if (!host) sendLine(reply, 400, 'The request needs a Host header');
+  if (!host) return void sendLine(reply, 400, 'The request needs a Host header');
   // A path that does not begin with / would become part of the host.
-  else reply.redirect(`https://${host}${path.startsWith('/') ? path : '/'}`, 308);
+  reply.redirect(`https://${host}${path.startsWith('/') ? path : '/'}`, 308);
 }
 
-function nothingHere(reply: FastifyReply): void {
+function sendNotFound(reply: FastifyReply): void {
   sendLine(reply, 404, 'There is nothing at this address');
 }
 
-function otherMethod(reply: FastifyReply): void {
+function sendMethodNotAllowed(reply: FastifyReply): void {
   sendLine(reply.header('allow', METHODS.join(', ')), 405, 'Only GET, HEAD and POST work here');
 }
 

@@ -1,3 +1,5 @@
+// The page: views/hello.html with its placeholders filled in, and the policy that lets it run.
+
 import { hash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { UnavailableCode } from './counters/counters.ts';
@@ -28,30 +30,29 @@ export const policy =
 /** Prepares the page of one process, so that a greeting only adds its count. */
 export function preparePage({ dyno, store, onHeroku }: PageContext, repository = ownRepository): Page {
   const values = { dyno, store, repository };
-  // A copy is published once its address no longer names OWNER.
+  // Until somebody publishes the copy, and replaces OWNER in its address, a link to it would lead nowhere.
   const always = [store, onHeroku && 'heroku', !repository.includes('/OWNER/') && 'published'];
   /** Fills in every `{{name}}` but the count. */
   const render = (...states: string[]): string =>
-    choose(template, [...states, ...always]).replace(
+    keepIf(template, [...states, ...always]).replace(
       /\{\{(?!count)(\w+)\}\}/g,
       (_placeholder, name: keyof typeof values) => escapeHtml(values[name]),
     );
-  // The template names the count twice: in the title and in the heading.
-  const [before, between, after] = render('greeting').split('{{count}}') as [string, string, string];
+  const pieces = render('greeting').split('{{count}}');
   return {
-    greeting: (count) => before + String(count) + between + String(count) + after,
+    greeting: (count) => pieces.join(String(count)),
     unavailable: (code, method) => render('unavailable', code, method),
   };
 }
 
 /**
- * Keeps an element with `data-if` only if every state that it names is current. Such an element contains no other of its
- * tag.
+ * Keeps each element with `data-if` only if every state that it names is current, and then without that attribute. Such an
+ * element contains no other of its tag.
  */
-function choose(html: string, current: readonly (string | false)[]): string {
+function keepIf(html: string, current: readonly (string | false)[]): string {
   const conditional = /<(\w+) data-if="([^"]*)"([^]*?<\/\1>)/g;
   return html.replace(conditional, (_element, tag: string, needed: string, rest: string) =>
-    needed.split(', ').every((state) => current.includes(state)) ? choose(`<${tag}${rest}`, current) : '',
+    needed.split(', ').every((state) => current.includes(state)) ? keepIf(`<${tag}${rest}`, current) : '',
   );
 }
 

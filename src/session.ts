@@ -1,3 +1,5 @@
+// Fastify plugin: `request.session`, a count per visitor under a random id in a cookie. It knows nothing of this app.
+
 import { hash, randomBytes } from 'node:crypto';
 import { fastifyCookie } from '@fastify/cookie';
 import fastify, { type FastifyInstance, type FastifyRequest } from 'fastify';
@@ -13,8 +15,8 @@ declare module 'fastify' {
 }
 
 /**
- * The session of one request. Both methods fail with `CountersUnavailable` after a second at most, and then leave the cookie
- * unchanged.
+ * The session of one request. Both methods fail with `CountersUnavailable` if the counters do not answer within a second, and then
+ * leave the cookie unchanged.
  */
 export interface Session {
   /** Counts this greeting and gives the count. An unknown id is replaced by a new session's, never adopted. */
@@ -32,18 +34,17 @@ export interface SessionOptions {
   readonly cookieName?: string | undefined;
 }
 
-/** How long all counter operations of one call may take. */
+/** How long `increment` or `end` may take, with the wait for those called before it. */
 const DEADLINE_MS = 1000;
 /** An id is 144 random bits. */
 const ID_BYTES = 18;
 const ID_SHAPE = /^[\w-]{24}$/;
-/** A token (RFC 9110, 5.6.2) without `__Host-` and `__Secure-`, which have a meaning to browsers. */
-const COOKIE_NAME = /^(?!__(?:Host|Secure)-)[\w!#$%&'*+.^`|~-]+$/i;
+/** A token (RFC 9110, 5.6.2) without a prefix that has a meaning to browsers. */
+const COOKIE_NAME = /^(?!__(?:Host|Secure|Http)-)[\w!#$%&'*+.^`|~-]+$/i;
 
 /**
- * Fastify plugin: a count per visitor, under a random id in a cookie, as `request.session`. The cookie is a secure one if
- * `request.protocol` says https, for which an app behind a router needs Fastify's `trustProxy`. It is set with the response,
- * so call the methods before that is sent.
+ * Adds `request.session`. The cookie is `Secure` if `request.protocol` says https, for which an app behind a router needs
+ * Fastify's `trustProxy`. It is set with the response, so call the methods before that is sent.
  *
  * @throws TypeError if `counters` is missing, or `cookieName` is no name for a cookie
  */
@@ -59,8 +60,8 @@ async function plugin(app: FastifyInstance, options: SessionOptions): Promise<vo
   if (!counters) throw new TypeError('The session needs counters, such as new MemcachedCounters(servers, 86400)');
   if (!COOKIE_NAME.test(cookieName))
     throw new TypeError(`${JSON.stringify(cookieName)} cannot be the name of a cookie`);
-  // Its parse and serialize are there once it has been registered, as only that imports them. It is registered in an app that is
-  // thrown away, so that this one may have it too, with other defaults and hooks, or may have another plugin for cookies.
+  // parse and serialize work only once some app has registered the plugin, which loads them. That is one to throw away, so that
+  // this one may have the plugin too, with its own defaults and hooks, or another plugin for cookies.
   await fastify().register(fastifyCookie);
   app.decorateRequest(SESSION);
   app.decorateRequest('session', {
@@ -69,7 +70,7 @@ async function plugin(app: FastifyInstance, options: SessionOptions): Promise<vo
     },
   });
   app.addHook('onSend', (request, reply, payload, done) => {
-    // Taken once, because these hooks run again, with the headers as they are, when one of them fails.
+    // Taken once: if one of these hooks fails, they run again for the error, with the headers as they are.
     const header = request[SESSION]?.takeHeader();
     if (header !== undefined) reply.header('set-cookie', header);
     done(null, payload);

@@ -445,7 +445,19 @@ async function refusal(options: object, version?: string): Promise<Error | undef
 
 await test('what cannot work is refused at the start, in plain words', async (t) => {
   const counters = new MemoryCounters(60);
-  for (const cookieName of ['', 'a b', 'a=b', 'a;b', 'a\n', '\u00e4', '"a"', '__Host-a', '__host-a', '__Secure-a'])
+  for (const cookieName of [
+    '',
+    'a b',
+    'a=b',
+    'a;b',
+    'a\n',
+    '\u00e4',
+    '"a"',
+    '__Host-a',
+    '__host-a',
+    '__Secure-a',
+    '__Http-a',
+  ])
     t.match(await refusal({ counters, cookieName }), {
       name: 'TypeError',
       message: `${JSON.stringify(cookieName)} cannot be the name of a cookie`,

@@ -6,6 +6,7 @@ import { checkTtl, CountersUnavailable, type Counters, type Log } from './counte
 
 /** How long a server fails before the next one serves its sessions. */
 const FAILOVER_MS = 5000;
+const KEY_SHAPE = /^[!-~]{32}$/;
 
 /** Counts in Memcached, where one atomic command does the counting for all dynos. Each key belongs to one server. */
 export class MemcachedCounters implements Counters {
@@ -70,6 +71,7 @@ export class MemcachedCounters implements Counters {
   }
 
   async #call(client: Client, operation: Operation, key: string, deadline: number): Promise<number | undefined> {
+    if (!KEY_SHAPE.test(key)) throw new RangeError('A key is 32 ASCII characters');
     try {
       return await client.call(operation, key, deadline);
     } catch (error) {

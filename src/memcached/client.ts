@@ -1,3 +1,5 @@
+// A client for one Memcached server: it connects, reconnects and gives up.
+
 import assert from 'node:assert/strict';
 import { Addresses } from './addresses.ts';
 import { Call, Connection } from './connection.ts';

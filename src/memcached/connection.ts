@@ -1,3 +1,5 @@
+// One TCP connection to a Memcached server, and the calls made on it.
+
 import { encode, nameOf, nextOpaque, OPCODES, PROBE, PROBE_KEY, ResponseReader } from './protocol.ts';
 import type { Operation, Request, Response } from './protocol.ts';
 import type { Runtime } from './runtime.ts';

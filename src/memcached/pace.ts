@@ -1,3 +1,5 @@
+// When a client attempts to connect.
+
 import type { Runtime } from './runtime.ts';
 
 /** From the start of one attempt to the start of the next, plus or minus up to half, at random. */
@@ -7,7 +9,7 @@ const MAX_PAUSE_MS = 5000;
 /** For how long after a call others are expected. */
 const EXPECTED_MS = 3000;
 
-/** When a client attempts to connect. */
+/** Of one client: when its last attempt began, when the last call came, and how long it pauses. */
 export class Pace {
   readonly #runtime: Runtime;
   #lastCallAt = -Infinity;

@@ -39,7 +39,7 @@ const MAX_BODY_LENGTH = 1024;
 /** How many characters of a server's own words are quoted. */
 const MAX_QUOTE_LENGTH = 100;
 
-/** One request, encoded but for its opaque, and for its key, which is the last of its bytes. */
+/** An encoded request. `encode` fills in the opaque and, but for a login, the key, which is its last 32 bytes. */
 export interface Request {
   readonly opcode: number;
   readonly bytes: Buffer;
@@ -73,12 +73,12 @@ export const PROBE: Operation = { request: incrementRequest(0, NEVER_CREATE) };
 /** Deletes a count. */
 export const REMOVE: Operation = { request: keyRequest(OPCODES.DELETE, Buffer.alloc(0)) };
 
-/** Creates a count of 1 that lives for `ttl` seconds; adds one to a count that exists. */
+/** Creates a count of 1 that lives for `ttl` seconds, 1 to 2592000; adds one to a count that exists. */
 export function create(ttl: number): Operation {
   return { request: incrementRequest(1, ttl) };
 }
 
-/** Adds one to a count that exists, and lets it live for another `ttl` seconds. */
+/** Adds one to a count that exists, and lets it live for another `ttl` seconds, 1 to 2592000. */
 export function increment(ttl: number): Operation {
   return {
     request: incrementRequest(0, NEVER_CREATE),
@@ -101,7 +101,7 @@ function keyRequest(opcode: number, extras: Buffer): Request {
   return { opcode, bytes: memjs.Utils.makeRequestBuffer(opcode, Buffer.alloc(KEY_LENGTH), extras, '', 0) };
 }
 
-/** Encodes requests as one packet. A key is 32 ASCII characters or none, an opaque 32 bits without a sign. */
+/** Encodes requests as one packet. A key is 32 ASCII characters, or '' for a login; an opaque is 32 bits without a sign. */
 export function encode(requests: readonly { request: Request; key: string; opaque: number }[]): Buffer {
   const packet = Buffer.concat(requests.map(({ request }) => request.bytes));
   let at = 0;
@@ -169,18 +169,18 @@ function decode(bytes: Buffer, at: number, end: number): Response {
   const opaque = bytes.readUInt32BE(at + OPAQUE_AT);
   const status = bytes.readUInt16BE(at + STATUS_AT);
   const body = at + HEADER_LENGTH;
-  const give = (outcome: Response['outcome'], count = 0, words = ''): Response => {
+  const response = (outcome: Response['outcome'], count = 0, words = ''): Response => {
     return { opcode, opaque, status, outcome, count, words };
   };
-  if (status === NOT_FOUND) return give('not found');
+  if (status === NOT_FOUND) return response('not found');
   if (status !== OK) {
     const words = `${quote(bytes.subarray(body, end))}, status 0x${status.toString(16)}`;
-    return give(OUTCOMES[status] ?? 'refused', 0, words);
+    return response(OUTCOMES[status] ?? 'refused', 0, words);
   }
-  if (opcode !== OPCODES.INCREMENT) return give('ok');
+  if (opcode !== OPCODES.INCREMENT) return response('ok');
   const count = bytes.readUInt32BE(body) * 2 ** 32 + bytes.readUInt32BE(body + 4);
-  if (count > 0 && Number.isSafeInteger(count)) return give('ok', count);
-  return give('refused', 0, `${bytes.readBigUInt64BE(body)} is no count`);
+  if (count > 0 && Number.isSafeInteger(count)) return response('ok', count);
+  return response('refused', 0, `${bytes.readBigUInt64BE(body)} is no count`);
 }
 
 /** The beginning of what a server sent, for the log: printable ASCII on one line. */

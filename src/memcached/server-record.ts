@@ -1,3 +1,5 @@
+// What a client knows of its server beyond one connection, and what it has told the log of it.
+
 import { login, nameOf, type Operation, type Response } from './protocol.ts';
 import type { Runtime } from './runtime.ts';
 import { MemcachedError, type ErrorCode, type Log, type MemcachedServer } from './server.ts';
@@ -15,7 +17,7 @@ const MAX_TOUCH_FAILURES = 2;
 /** How long a repeated refusal stays out of the log. */
 const REFUSAL_PAUSE_MS = 60_000;
 
-/** What a client has learnt of its server, beyond one connection, and told the log: each change once. */
+/** Says each change once. It stays when the client is closed and opened again. */
 export class ServerRecord {
   readonly name: string;
   /** Undefined if no login is set. */
