@@ -1,23 +1,27 @@
 /** The addresses that the name of a server has, and which of them to try next. */
 export class Addresses {
-  /** The one that served last. */
-  lastServed: string | undefined;
+  #lastServed: string | undefined;
   #all: readonly string[] = [];
-  /** Those that have been tried since the last success, longest ago first. */
+  /** Those that have been tried since the last success, longest ago first: to add one again moves it to the end. */
   readonly #tried = new Set<string>();
+
+  /** The one that served last. */
+  get lastServed(): string | undefined {
+    return this.#lastServed;
+  }
 
   get isAnyUntried(): boolean {
     return this.#all.some((address) => !this.#tried.has(address));
   }
 
   /**
-   * Picks an address for the next attempt, and notes that it is tried: the one that served last, then those not tried since, then
+   * Picks an address for the next attempt, and notes that it is tried: the one that served last, then the other untried ones, then
    * those tried longest ago. One that an attempt is using is picked only if all are.
    */
   pick(all: readonly string[], attempts: readonly { address: string | undefined }[]): string {
     this.#all = all;
-    const lastServed = all.filter((address) => address === this.lastServed);
-    const untried = [...lastServed, ...all].filter((address) => !this.#tried.has(address));
+    const preferred = all.filter((address) => address === this.#lastServed);
+    const untried = [...preferred, ...all].filter((address) => !this.#tried.has(address));
     const tried = [...this.#tried].filter((address) => all.includes(address));
     const inTurn = [...untried, ...tried];
     const isInUse = (address: string): boolean => attempts.some((attempt) => attempt.address === address);
@@ -28,7 +32,7 @@ export class Addresses {
   }
 
   served(address: string | undefined): void {
-    this.lastServed = address;
+    this.#lastServed = address;
     this.#tried.clear();
   }
 }

@@ -22,7 +22,7 @@ type State =
 
 const CLOSED = { name: 'closed', reason: new MemcachedError('UNAVAILABLE', 'its client is closed') } as const;
 
-/** The arrows that are drawn below. */
+/** The arrows below. */
 const TRANSITIONS: Readonly<Record<State['name'], readonly State['name'][]>> = {
   closed: ['connecting'],
   idle: ['connecting', 'closed'],
@@ -35,16 +35,16 @@ const TRANSITIONS: Readonly<Record<State['name'], readonly State['name'][]>> = {
  * Keeps a connection to one Memcached server, and makes a new one whenever it is lost. It writes no request twice.
  *
  *     closed ------1--> connecting   it is opened
- *     idle --------1--> connecting   a call comes
- *     connecting --2--> ready        an attempt to connect succeeds
- *     connecting --3--> failing      an attempt fails, and every address has been tried since the last success
- *     ready -------4--> connecting   the connection is lost, but not as in 5 and 6
- *     ready -------5--> idle         it is lost when no call needs it
- *     ready -------6--> failing      it is lost after a second of silence, when a call had been written
- *     failing -----2--> ready        an attempt succeeds
- *     failing -----3--> failing      an attempt fails, and its reason takes the place of the last
- *     failing -----7--> connecting   a call comes that may start an attempt before its time (see Pace)
- *     any ---------8--> closed       it is closed
+ *     idle --------2--> connecting   a call comes
+ *     connecting --3--> ready        an attempt to connect succeeds
+ *     connecting --4--> failing      the older attempt fails, and every address has been tried since the last success
+ *     ready -------5--> failing      the connection is lost after a second of silence in which a call awaited its response
+ *     ready -------6--> idle         it is lost otherwise, with no call written or waiting
+ *     ready -------7--> connecting   it is lost otherwise
+ *     failing -----8--> ready        an attempt succeeds
+ *     failing -----9--> failing      an attempt fails, and its reason takes the place of the last
+ *     failing ----10--> connecting   a call comes that may start an attempt before its time (see Pace)
+ *     any --------11--> closed       it is closed
  *
  * Calls wait in `connecting`, are written in `ready`, those of one turn of the event loop together, and fail at once in `failing`
  * and `closed`, with the reason of that state. Attempts are made in `connecting` and `failing`.
@@ -55,7 +55,7 @@ export class Client {
   readonly #pace: Pace;
   readonly #addresses = new Addresses();
   #state: State = CLOSED;
-  /** The ready one, or up to two attempts, oldest first. To give one up, it is taken out and then lost: that is no failure. */
+  /** The ready one, or up to two attempts, oldest first. One that is given up is taken out before it is lost: no failure. */
   #connections: Connection[] = [];
   /** Calls that have not been written. */
   #waiting: Call[] = [];
@@ -74,10 +74,7 @@ export class Client {
     return this.#server.name;
   }
 
-  /**
-   * For how many milliseconds it has been failing, attempts included; 0 if it is not. Only a handshake or `close` ends that: a
-   * server that is avoided because of this gets no calls.
-   */
+  /** For how many milliseconds it has been failing, attempts included; 0 if it is not. Only a handshake or `close` ends that. */
   failingFor(): number {
     return this.#failingSince === undefined ? 0 : this.#runtime.now() - this.#failingSince;
   }
@@ -92,7 +89,7 @@ export class Client {
   /** Fails all calls, and closes all sockets. The client may be opened again. */
   close(): void {
     if (this.#state.name === 'closed') return;
-    this.#enter(CLOSED); // 8
+    this.#enter(CLOSED); // 11
     for (const connection of this.#connections.splice(0)) connection.lose(CLOSED.reason);
     this.#failingSince = undefined;
   }
@@ -114,9 +111,9 @@ export class Client {
 
   #start(operation: Operation, key: string, deadline: number): Call {
     this.#pace.callCame();
-    const hurries = this.#state.name === 'failing' && this.#pace.mayHurry(this.#connections.length > 0);
-    if (hurries) this.#pace.makeDue();
-    if (hurries || this.#state.name === 'idle') this.#connect(); // 7, 1
+    const mayAttempt = this.#state.name === 'failing' && this.#pace.maySkip(this.#connections.length > 0);
+    if (mayAttempt) this.#pace.skip();
+    if (mayAttempt || this.#state.name === 'idle') this.#connect(); // 10, 2
     if ('reason' in this.#state) throw this.#state.reason;
     const call = new Call(operation, key, deadline);
     this.#waiting.push(call);
@@ -131,13 +128,13 @@ export class Client {
       // This runs after the socket's event, which may have lost the connection as well.
       if (this.#state.name === 'ready') {
         // A connection that has served is replaced at once.
-        this.#pace.makeDue();
+        this.#pace.skip();
         this.#server.logAvailable();
       }
       return outcome === 'ok' ? count : undefined;
     }
-    if (outcome !== 'auth error') throw this.#server.logCommandRefused(response);
-    const reason = this.#server.noteLoginRefused(words);
+    if (outcome !== 'auth error') throw this.#server.commandRefused(response);
+    const reason = this.#server.loginRefused(words);
     this.#connection?.lose(reason);
     this.#server.logUnavailable(reason);
     throw reason;
@@ -162,7 +159,7 @@ export class Client {
 
   /**
    * Starts an attempt, unless the newest is making progress. A silent one may be slow, so the oldest continues; or its packets
-   * are lost, so another runs beside it, which takes the place of the second.
+   * are lost, so another runs beside it. At most two run: a third takes the place of the second.
    */
   #attemptIfDue(): void {
     const newest = this.#connections.at(-1);
@@ -190,30 +187,32 @@ export class Client {
     for (const other of others) other.lose(REPLACED);
     this.#server.logAddress(connection.address, this.#addresses.lastServed);
     this.#addresses.served(connection.address);
-    this.#enter({ name: 'ready' }); // 2
+    this.#enter({ name: 'ready' }); // 3, 8
     this.#failingSince = undefined;
     this.#write();
   }
 
   #lost(connection: Connection, reason: MemcachedError): void {
     if (!this.#connections.includes(connection)) return;
+    const isOldest = connection === this.#connections[0];
     // A new list, as #tick() may be going through the old one.
     this.#connections = this.#connections.filter((other) => other !== connection);
-    if (this.#state.name !== 'ready') return this.#attemptFailed(connection, reason);
+    if (this.#state.name !== 'ready') return this.#attemptFailed(connection, isOldest, reason);
     const { owesCalls, hasTimedOut } = connection;
-    if (owesCalls && hasTimedOut) return this.#fail(reason); // 6
+    if (owesCalls && hasTimedOut) return this.#fail(reason); // 5
     if (owesCalls) this.#server.logUnavailable(reason);
     const isNeeded = owesCalls || this.#waiting.length > 0;
-    if (!isNeeded) return this.#enter({ name: 'idle' }); // 5
-    this.#connect(); // 4
+    if (!isNeeded) return this.#enter({ name: 'idle' }); // 6
+    this.#connect(); // 7
   }
 
-  #attemptFailed({ address }: Connection, reason: MemcachedError): void {
+  #attemptFailed({ address }: Connection, isOldest: boolean, reason: MemcachedError): void {
     this.#pace.attemptFailed(reason.code !== 'UNAVAILABLE');
     // Without an address the look-up has failed, or the host is an address itself.
     const isAnyUntried = address !== undefined && this.#addresses.isAnyUntried;
-    const mayWait = this.#state.name === 'connecting' && isAnyUntried;
-    if (!mayWait) this.#fail(reason); // 3
+    // The oldest may succeed after the second has failed, and ends within a second.
+    const mayWait = this.#state.name === 'connecting' && (isAnyUntried || !isOldest);
+    if (!mayWait) this.#fail(reason); // 4, 9
   }
 
   #fail(reason: MemcachedError): void {

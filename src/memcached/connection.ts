@@ -11,7 +11,7 @@ const RESPONSE_TIMEOUT_MS = 1000;
 /** The first opaque reads as the end of a line, so a server of Memcached's text protocol responds, and shows what it is. */
 const FIRST_OPAQUE = 0x0d0a;
 
-/** An operation under way for somebody. It settles once, by its deadline: to settle it again changes nothing. */
+/** An operation under way for somebody. It settles once: to settle it again changes nothing. */
 export class Call {
   readonly operation: Operation;
   readonly key: string;
@@ -34,7 +34,7 @@ export class Call {
   /** Ends it by its response, or by the reason why there is none. */
   settle(result: Response | MemcachedError): void {
     this.isSettled = true;
-    if (result instanceof MemcachedError) this.#reject(result);
+    if (result instanceof Error) this.#reject(result);
     else this.#resolve(result);
   }
 
@@ -103,25 +103,24 @@ export class Connection {
     try {
       const { loginOperation } = this.#server;
       if (loginOperation) this.#server.checkLogin(await this.#request(loginOperation, ''));
-      // Any other response will do. A proxy may answer other commands without a store behind it.
+      // About a key, because a proxy may answer other commands without a store behind it. Any response but this will do.
       const { outcome, words } = await this.#request(PROBE, PROBE_KEY);
-      if (outcome === 'auth error') throw this.#server.noteLoginRefused(words);
+      if (outcome === 'auth error') throw this.#server.loginRefused(words);
     } catch (reason) {
       this.lose(reason as MemcachedError);
     }
   }
 
-  /** Whether a response has not come yet. */
   get hasOutstanding(): boolean {
     return this.#outstanding.length > 0;
   }
 
-  /** Whether a call has no response yet, even if it has expired. */
+  /** Whether the response to a call is outstanding, even if the call has expired. */
   get owesCalls(): boolean {
     return this.#outstanding.some(({ call }) => call !== undefined);
   }
 
-  /** How long the network has not connected, or the server has not responded to the oldest request, in milliseconds. */
+  /** How long the connection, or the response to the oldest request, has been awaited, in milliseconds. */
   get silence(): number {
     const now = this.#runtime.now();
     return now - (this.#connectingSince ?? this.#outstanding[0]?.writtenAt ?? now);
@@ -171,7 +170,7 @@ export class Connection {
     return call.response;
   }
 
-  /** Is lost by a fault of the server or the network: at TOUCH, if that is what the server should have answered next. */
+  /** Loses it by a fault of the server or the network. */
   #fail(code: ErrorCode, message: string): void {
     this.lose(new MemcachedError(code, message));
     if (this.#outstanding[0]?.request.opcode === OPCODES.TOUCH) this.#server.failedAtTouch();

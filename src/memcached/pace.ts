@@ -2,9 +2,9 @@
 
 import type { Runtime } from './runtime.ts';
 
-/** From the start of one attempt to the start of the next, plus or minus up to half, at random. */
+/** From the start of one attempt to the start of the next. Each pause is up to half shorter or longer than this, at random. */
 const PAUSE_MS = 200;
-/** The longest pause. It grows to this while no calls come, or while the server refuses and no call makes it short again. */
+/** The longest pause: it doubles while no calls come, and between two calls while the server refuses. Each call makes it short. */
 const MAX_PAUSE_MS = 5000;
 /** For how long after a call others are expected. */
 const EXPECTED_MS = 3000;
@@ -31,20 +31,19 @@ export class Pace {
   }
 
   /**
-   * Whether a call may start an attempt that is not due: if the last did not begin just now, and has failed; or if it began in a
-   * quiet time, perhaps before the server came back.
+   * Whether a call may end the pause: 200 ms after the last attempt began, if that is over, or if no call was expected when it
+   * began, as the server may have come back since.
    */
-  mayHurry(isUnderWay: boolean): boolean {
+  maySkip(isUnderWay: boolean): boolean {
     if (this.#runtime.now() < this.#lastAttemptAt + PAUSE_MS) return false;
     return !isUnderWay || this.#beganInQuiet;
   }
 
-  /** Ends the pause. */
-  makeDue(): void {
+  skip(): void {
     this.#lastAttemptAt = -Infinity;
   }
 
-  /** Makes the pause short again, also the one that has begun. */
+  /** Makes the pause short again, also the current one. */
   callCame(): void {
     this.#lastCallAt = this.#runtime.now();
     this.#pause = PAUSE_MS;
@@ -56,7 +55,7 @@ export class Pace {
     this.#jitter = 0.5 + this.#runtime.random();
   }
 
-  /** Doubles the pause if retrying soon is of little use: no call is expected, or the server has refused. */
+  /** Doubles the pause if to retry soon is of little use: no call is expected, or the server has refused. */
   attemptFailed(isRefused: boolean): void {
     if (isRefused || !this.#areCallsExpected()) this.#pause = Math.min(2 * this.#pause, MAX_PAUSE_MS);
   }

@@ -4,7 +4,7 @@ import memjs from 'memjs';
 // request and its response each begin with a header of 24 bytes:
 //
 //   0      1       2           4       5        6       8            12      16    24
-//   magic  opcode  key length  extras  (unused) status  body length  opaque  ...   extras, key, value
+//   magic  opcode  key length  extras  (type)  status  body length  opaque  (cas)  extras, key, value
 //
 // The server answers the requests of a connection in order, and repeats the opaque of each in its response.
 // See https://github.com/memcached/memcached/blob/master/doc/protocol-binary.txt
@@ -51,12 +51,12 @@ export interface Operation {
   readonly touch?: Request;
 }
 
-/** A response whose header and length fit each other. */
+/** A response that is as long as its header allows. */
 export interface Response {
   readonly opcode: number;
   readonly opaque: number;
   readonly status: number;
-  /** `refused`: with another status than these, or with a value that is no count. */
+  /** `refused`: any other status, or a value that is no count. */
   readonly outcome: 'ok' | 'not found' | 'auth error' | 'unknown command' | 'refused';
   /** What INCREMENT gives: a whole number from 1 to 2^53 - 1. 0 for every other response. */
   readonly count: number;
@@ -67,7 +67,7 @@ export interface Response {
 /** A key that no session has, because a digest holds no dots. */
 export const PROBE_KEY = '.'.repeat(KEY_LENGTH);
 
-/** Asks for a count, and creates none. */
+/** Asks for a count, and creates none: the same request as `increment`. */
 export const PROBE: Operation = { request: incrementRequest(0, NEVER_CREATE) };
 
 /** Deletes a count. */
@@ -86,7 +86,7 @@ export function increment(ttl: number): Operation {
   };
 }
 
-/** Logs in by SASL PLAIN (RFC 4616). It is called with the key '', as the mechanism stands in the place of the key. */
+/** Logs in by SASL PLAIN (RFC 4616). `encode` it with the key '': the mechanism stands in the place of the key. */
 export function login(username: string, password: string): Operation {
   const bytes = memjs.Utils.makeRequestBuffer(OPCODES.SASL_AUTH, 'PLAIN', '', `\0${username}\0${password}`, 0);
   return { request: { opcode: OPCODES.SASL_AUTH, bytes } };
@@ -125,7 +125,7 @@ export function nameOf(opcode: number): string {
   return name ?? `command 0x${opcode.toString(16)}`;
 }
 
-/** Reads the responses of one connection, in whatever pieces they arrive. It keeps less than one response. */
+/** Reads the responses of one connection, in whatever pieces they arrive. Between two it keeps one incomplete response at most. */
 export class ResponseReader {
   #rest = Buffer.alloc(0);
 

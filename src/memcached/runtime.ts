@@ -6,8 +6,8 @@ export interface Runtime {
   /**
    * Opens a socket to the server.
    *
-   * @param pick chooses one of the addresses that the server's name has; it is called neither for a host that is an address nor
-   *   for a socket that has been destroyed
+   * @param pick chooses one of the addresses that the server's name has; it is not called if the host is an address, or once the
+   *   socket has been destroyed
    */
   connect(pick: (addresses: readonly string[]) => string): Pick<Socket, 'on' | 'write' | 'destroy'>;
   /** The time in milliseconds, which never goes back. */
@@ -20,23 +20,23 @@ export interface Runtime {
   after(milliseconds: number, action: () => void): void;
 }
 
-/** The real one, for one server. */
+/** The real one: sockets to one server, DNS, the clock and chance of Node.js. */
 export function realRuntime(host: string, port: number): Runtime {
-  let lookUp: Promise<dns.LookupAddress[]> | undefined;
+  let pending: Promise<dns.LookupAddress[]> | undefined;
   // A look-up cannot be cancelled, so attempts share the one that is under way.
-  const lookUpOnce = (): Promise<dns.LookupAddress[]> =>
-    (lookUp ??= dns.promises.lookup(host, { all: true }).finally(() => (lookUp = undefined)));
+  const lookUp = (): Promise<dns.LookupAddress[]> =>
+    (pending ??= dns.promises.lookup(host, { all: true }).finally(() => (pending = undefined)));
   return {
     connect: (pick) => {
       const socket = connect({
         host,
         port,
-        // Node.js would try one address after the other, and give all but the last 250 ms: too little at a distance.
+        // With it, Node.js gives each address but the last only 250 ms to connect: too little at a distance.
         autoSelectFamily: false,
         lookup: (_host, _options, callback) =>
-          void lookUpOnce().then(
+          void lookUp().then(
             (found) => {
-              // It may have been given up in the meantime.
+              // The client may have given up during the look-up.
               if (socket.destroyed) return;
               const address = pick(found.map((each) => each.address));
               callback(null, address, isIP(address));

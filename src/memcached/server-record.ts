@@ -4,7 +4,7 @@ import { login, nameOf, type Operation, type Response } from './protocol.ts';
 import type { Runtime } from './runtime.ts';
 import { MemcachedError, type ErrorCode, type Log, type MemcachedServer } from './server.ts';
 
-/** After the first refusal, how long it may be due to a new add-on: the login takes up to three minutes to work. */
+/** How long after its first refusal a login may be that of a new add-on: up to three minutes, says MemCachier; and two to be safe. */
 const WARM_UP_MS = 5 * 60_000;
 const WARM_UP_ADVICE = 'The login of a new add-on takes up to three minutes to work';
 const QUOTES_ADVICE = 'The username or the password is in quotes, which are sent as a part of it';
@@ -12,12 +12,12 @@ const REFUSED_ADVICE =
   'Check its username and password. MemCachier disables a free cache not used for 30 days, until ' +
   '"heroku addons:open memcachier" enables it again';
 
-/** A server that has failed at TOUCH so often, and never answered one, is not sent another: some proxies do not know it. */
+/** After so many failures at TOUCH, and no answer ever, it is not sent any more: some proxies do not know it. */
 const MAX_TOUCH_FAILURES = 2;
 /** How long a repeated refusal stays out of the log. */
 const REFUSAL_PAUSE_MS = 60_000;
 
-/** Says each change once. It stays when the client is closed and opened again. */
+/** Outlives the connections, and a close of the client. */
 export class ServerRecord {
   readonly name: string;
   /** Undefined if no login is set. */
@@ -32,7 +32,7 @@ export class ServerRecord {
   readonly #quietUntil = new Map<string, number>();
   /** Set by the first refusal; -Infinity once the login has worked. */
   #warmUpEndsAt: number | undefined;
-  /** How often it hung up, was silent, or sent something else when the response to a TOUCH was due. */
+  /** How many connections were lost when a TOUCH was the next to be answered. */
   #touchFailures = 0;
   #hasAnsweredTouch = false;
 
@@ -43,7 +43,7 @@ export class ServerRecord {
     this.#runtime = runtime;
   }
 
-  /** Takes this log, which has said nothing yet. What is known of the login and of TOUCH stays. */
+  /** Tells this log from now on. It hears of a server that is lost even if the last one did, but of no refusal twice. */
   open(log: Log): void {
     this.#log = log;
     this.#loggedCodes.clear();
@@ -75,13 +75,13 @@ export class ServerRecord {
   checkLogin({ outcome, words }: Response): void {
     if (outcome === 'unknown command')
       throw new MemcachedError('LOGIN_UNSUPPORTED', `it has no logins, but one is set: ${words}`);
-    if (outcome === 'auth error') throw this.noteLoginRefused(words);
+    if (outcome === 'auth error') throw this.loginRefused(words);
     if (outcome !== 'ok') throw new MemcachedError('UNAVAILABLE', `it does not complete the login: ${words}`);
     this.#warmUpEndsAt = -Infinity;
   }
 
-  /** Notes an `auth error`, in response to the login or to a command, and gives the error for it. */
-  noteLoginRefused(words: string): MemcachedError {
+  /** The error for an `auth error`, in response to the login or to a command. The first is when the warm-up begins. */
+  loginRefused(words: string): MemcachedError {
     if (!this.loginOperation)
       return new MemcachedError('LOGIN_REQUIRED', `it requires a login, and none is set: ${words}`);
     const now = this.#runtime.now();
@@ -93,8 +93,8 @@ export class ServerRecord {
     return new MemcachedError(code, `it refuses the login: ${words}. ${this.#isQuoted ? QUOTES_ADVICE : advice}`);
   }
 
-  /** Logs any other refusal of a command, and gives the error for it. */
-  logCommandRefused({ opcode, status, words }: Response): MemcachedError {
+  /** The error for any other refusal of a command, which is logged. */
+  commandRefused({ opcode, status, words }: Response): MemcachedError {
     const refusal = `refuses ${nameOf(opcode)}: ${words}`;
     this.#logRefusal(`${opcode} ${status}`, refusal, REFUSAL_PAUSE_MS);
     return new MemcachedError('COMMAND_REFUSED', `it ${refusal}`);
@@ -106,6 +106,7 @@ export class ServerRecord {
 
   touchAnswered({ outcome, words }: Response): void {
     this.#hasAnsweredTouch = true;
+    // An auth error is one of the login, and the INCREMENT before it has had one too.
     const isRefused = outcome === 'refused' || outcome === 'unknown command';
     if (isRefused) this.#logTouchRefused(`refuses TOUCH: ${words}`);
   }

@@ -6,7 +6,7 @@ export interface MemcachedServer {
   readonly password?: string | undefined;
 }
 
-/** Where a client says what has changed. */
+/** Where a client says that its server is lost, is back, or refuses something. */
 export interface Log {
   info(message: string): void;
   warn(message: string): void;
@@ -14,12 +14,15 @@ export interface Log {
 
 /** Why a server cannot be reached, or did not carry out a command. */
 export type ErrorCode =
+  // These may pass: there is no connection, or no response in time; the login of a new add-on does not work yet.
   | 'UNAVAILABLE'
   | 'WARMING_UP'
+  // These need somebody to change something.
   | 'LOGIN_REFUSED'
   | 'LOGIN_REQUIRED'
   | 'LOGIN_UNSUPPORTED'
   | 'NOT_MEMCACHED'
+  // The server responds, but not to this command.
   | 'COMMAND_REFUSED';
 
 /** What is wrong with a server. The message continues a sentence about it: "it refuses the login". */

@@ -353,6 +353,20 @@ await test('a name whose address is another is logged', async (t) => {
   t.strictSame(scene.lines, [`${NAME} is at 192.0.2.2 now, and was at 192.0.2.1`]);
 });
 
+await test('calls wait for a slow attempt, although the one beside it fails', async (t) => {
+  const scene = new Scene(t, { addresses: ADDRESSES });
+  Object.assign(scene.network.reach('192.0.2.1'), { slow: 300 });
+  Object.assign(scene.network.reach('192.0.2.2'), { connect: 'refuse' });
+  t.equal(await scene.call(create(60), KEY, 950), 1);
+  t.strictSame(scene.lines, []);
+
+  const dead = new Scene(t, { addresses: ADDRESSES });
+  Object.assign(dead.network.reach('192.0.2.1'), { connect: 'silent' });
+  Object.assign(dead.network.reach('192.0.2.2'), { connect: 'refuse' });
+  t.match(await dead.call(create(60), KEY, 990), 'not settled');
+  t.match(await dead.call(create(60), KEY, 40), { code: 'UNAVAILABLE' }, 'but no longer than a second');
+});
+
 await test('an address that the name no longer has is not tried', async (t) => {
   const scene = await Scene.ready(t, { addresses: ADDRESSES });
   for (const address of ADDRESSES) Object.assign(scene.network.reach(address), { connect: 'refuse' });

@@ -48,7 +48,7 @@ interface Call {
  * - `idle`: the connection was lost when nobody needed it, and nobody has asked since. No attempt may be made.
  * - `connecting`: calls may wait, or fail for the `failure` of the last connection.
  * - `ready`: a request about a key has been answered. Calls must be written.
- * - `failing`: an attempt has failed at each address. Calls must fail.
+ * - `failing`: an attempt has failed at each address, and none that is older is under way. Calls must fail.
  */
 type State =
   | { readonly name: 'closed' | 'idle' }
@@ -271,7 +271,8 @@ export class Checker implements Observer {
       const isNeeded = this.#calls.some(({ written }) => !written);
       this.#state = isNeeded ? { name: 'connecting', failure: undefined } : { name: 'idle' };
     } else {
-      const isFailing = this.#state.name === 'failing' || (!isReady && this.#addresses.isNoneLeft);
+      const isOldest = this.#network.open.every((other) => other.openedAt > socket.openedAt);
+      const isFailing = this.#state.name === 'failing' || (!isReady && isOldest && this.#addresses.isNoneLeft);
       this.#state = { name: isFailing ? 'failing' : 'connecting', failure: reason };
       this.log.add(this.#now, reason, LOSS);
     }

@@ -164,7 +164,7 @@ export class SimulatedSocket extends EventEmitter {
   readonly #up: Pipe;
   readonly #down: Pipe;
   readonly #server: ServerConnection;
-  readonly #openedAt: number;
+  readonly openedAt: number;
   #cancelConnect: (() => void) | undefined;
   #isConnected = false;
   #undelivered: Buffer = Buffer.alloc(0);
@@ -182,7 +182,7 @@ export class SimulatedSocket extends EventEmitter {
     this.#network = network;
     this.#pick = pick;
     this.#onClose = onClose;
-    this.#openedAt = network.clock.now;
+    this.openedAt = network.clock.now;
     const slow = (): number => network.reach(this.address).slow;
     this.#up = new Pipe(network, 'up', slow, (piece) => this.#pass(this.#up, piece, (it) => this.#server.receive(it)));
     this.#down = new Pipe(network, 'down', slow, (piece) => this.#pass(this.#down, piece, (it) => this.#deliver(it)));
@@ -197,7 +197,7 @@ export class SimulatedSocket extends EventEmitter {
   /** For how long the client has waited for the oldest response, or for the connection. */
   get silence(): number {
     const now = this.#network.clock.now;
-    return now - (this.#isConnected ? (this.outstanding[0]?.writtenAt ?? now) : this.#openedAt);
+    return now - (this.#isConnected ? (this.outstanding[0]?.writtenAt ?? now) : this.openedAt);
   }
 
   /** What the client calls. */
