@@ -3,7 +3,7 @@
 import fastify, { LogController, type FastifyError, type FastifyReply, type FastifyRequest } from 'fastify';
 import type { Config } from './config.ts';
 import { CountersUnavailable, type Counters } from './counters/counters.ts';
-import { gate, sendLine, TEXT } from './gate.ts';
+import { createGate, sendLine, TEXT } from './gate.ts';
 import type { LogStream } from './log.ts';
 import { preparePage } from './page.ts';
 import { session } from './session.ts';
@@ -18,31 +18,32 @@ const HTML = 'text/html; charset=utf-8';
 export function buildApp(config: Config, counters: Counters, terminal?: LogStream) {
   const { onHeroku, dyno, memcached, logLevel } = config;
   const isDebugging = ['debug', 'trace'].includes(logLevel);
-  const atGate = gate(config);
+  const gate = createGate(config);
   const page = preparePage({ dyno, store: memcached ? 'memcached' : 'memory', onHeroku });
   const app = fastify({
     logger: { level: logLevel, ...(terminal && { stream: terminal }) },
     // Heroku's router logs each request with its dyno, and a person wants to see only what changes.
     logController: new LogController({ disableRequestLogging: !isDebugging && (onHeroku || terminal !== undefined) }),
-    // For request.protocol. Of the other forwarding headers only a log of requests, at the level debug, shows any.
+    // So that request.protocol says what X-Forwarded-Proto does, by which the session decides whether its cookie is secure. Of the
+    // other forwarding headers only a log of requests, at the level debug, shows any.
     trustProxy: onHeroku,
     // Heroku's router reuses a connection for up to 90 s. If this side closed it first, a request on its way would be lost.
     keepAliveTimeout: 95_000,
     // How long the headers and the whole of a request may take to arrive: a request here is a few hundred bytes. Node.js
-    // looks for late ones every 5 s. If headersTimeout were left at its 60 s, Node.js would swap the two.
+    // looks for late ones every 5 s. It takes the longer one for the whole, so headersTimeout cannot be left at its 60 s.
     http: { headersTimeout: 10_000, connectionsCheckingInterval: 5000 },
     requestTimeout: 10_000,
     // Otherwise HEAD would run the handler of GET, which counts.
     exposeHeadRoutes: false,
-    // A malformed path. Fastify runs no hook for it, such as the one by which shutdown.ts adds this header.
-    frameworkErrors: (_error, request, reply) => atGate(request, reply.header('connection', 'close')),
+    // A malformed path, for which Fastify runs no hooks: neither this gate nor the one by which shutdown.ts adds that header.
+    frameworkErrors: (_error, request, reply) => gate(request, reply.header('connection', 'close')),
   });
 
-  app.addHook('onRequest', atGate);
+  app.addHook('onRequest', gate);
   app.register(session, { counters });
 
   app.get('/', async (request, reply) => {
-    // Such as "prefetch;prerender". Refused, a browser asks again when the visitor opens the page.
+    // It may say "prefetch;prerender". A browser that is refused asks again when the visitor opens the page.
     if (request.headers['sec-purpose']?.toString().startsWith('prefetch')) {
       return sendLine(reply, 503, 'A prefetch is not counted; the visit itself is');
     }

@@ -46,7 +46,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     onHeroku,
     dyno: text('DYNO', 'local', "a dyno's name, such as web.1", isVisible),
     memcached: memcached(),
-    // memcached's clock ticks once a second, and it reads more than 30 days as a date.
+    // memcached's clock ticks once a second, so with 1 a session might expire at once. It reads more than 30 days as a date.
     sessionTtl: integer('SESSION_TTL', 86_400, 2, 2_592_000, 'a number of seconds'),
     logLevel: text('LOG_LEVEL', 'info', `one of ${LOG_LEVELS.join(', ')}`, (value) => LOG_LEVELS.includes(value)),
   };
@@ -94,8 +94,8 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   function addresses(name: string): Pick<MemcachedServer, 'host' | 'port'>[] {
     const list = env[name] || '';
     const parsed = list.split(',').map((address) => {
-      const [, ipv6, name, port = '11211'] = SERVER.exec(address) ?? [];
-      return { host: ipv6 ?? name ?? '', port: Number(port) };
+      const [, ipv6, other, port = '11211'] = SERVER.exec(address) ?? [];
+      return { host: ipv6 ?? other ?? '', port: Number(port) };
     });
     if (parsed.every(({ host, port }) => host && port > 0 && port <= 65_535)) return parsed;
     let fault = `is ${JSON.stringify(list)}`;

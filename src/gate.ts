@@ -12,10 +12,10 @@ const METHODS = ['GET', 'HEAD', 'POST'];
 const HOME = /^\/(\?|$)/;
 
 /**
- * Makes the gate, a function that answers a request itself or calls `admit`. As an `onRequest` hook it is given Fastify's `done`
- * for that. For a malformed path Fastify runs no hook, so there it is called without `admit`, and always answers.
+ * Creates an `onRequest` hook that answers a request itself or calls `done`. For a malformed path, for which Fastify runs no hooks,
+ * it is called without `done`, and always answers.
  */
-export function gate({ onHeroku, dyno }: Config) {
+export function createGate({ onHeroku, dyno }: Config) {
   const headers = {
     'cache-control': 'no-store',
     vary: 'Accept',
@@ -24,11 +24,9 @@ export function gate({ onHeroku, dyno }: Config) {
     'x-content-type-options': 'nosniff',
     'referrer-policy': 'no-referrer',
   };
-  return (request: FastifyRequest, reply: FastifyReply, admit?: () => void): void => {
+  return (request: FastifyRequest, reply: FastifyReply, done?: () => void): void => {
     reply.headers(headers);
     const protocol = onHeroku ? forwardedProtocol(request.headers) : undefined;
-    // The session reads request.protocol, which Fastify takes from this header as it is written. So it is written in lower case.
-    if (protocol) request.headers['x-forwarded-proto'] = protocol;
     if (protocol === 'https') reply.header('strict-transport-security', 'max-age=31536000');
 
     const path = pathOf(request.url);
@@ -36,8 +34,8 @@ export function gate({ onHeroku, dyno }: Config) {
     if (!HOME.test(path)) return sendNotFound(reply);
     if (!METHODS.includes(request.method)) return sendMethodNotAllowed(reply);
     // Fastify has no route for a URL of another scheme, such as ftp://a/, or for a malformed one, such as http://%/.
-    if (request.is404 || !admit) return sendNotFound(reply);
-    admit();
+    if (request.is404) return sendNotFound(reply);
+    done?.();
   };
 }
 
@@ -47,7 +45,7 @@ export function sendLine(reply: FastifyReply, status: number, line: string): Fas
 
 /**
  * The protocol by which Heroku's router received a request, in lower case; undefined if there was no router. Of several entries
- * the router's is the last. `request.protocol` does not say it for a malformed path.
+ * the router's is the last. For a malformed path `request.protocol` does not tell.
  */
 function forwardedProtocol(headers: IncomingHttpHeaders): string | undefined {
   return headers['x-forwarded-proto']?.toString().replace(/.*,/, '').trim().toLowerCase();
@@ -56,7 +54,10 @@ function forwardedProtocol(headers: IncomingHttpHeaders): string | undefined {
 /** Sends a request to its own address on https. Only the Host header tells which host that is. */
 function redirectToHttps({ headers: { host } }: FastifyRequest, reply: FastifyReply, path: string): void {
   // HTTP/1.0 allows requests without one.
-  if (!host) return void sendLine(reply, 400, 'The request needs a Host header');
+  if (!host) {
+    sendLine(reply, 400, 'The request needs a Host header');
+    return;
+  }
   // A path that does not begin with / would become part of the host.
   reply.redirect(`https://${host}${path.startsWith('/') ? path : '/'}`, 308);
 }

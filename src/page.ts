@@ -30,12 +30,12 @@ export const policy =
 /** Prepares the page of one process, so that a greeting only adds its count. */
 export function preparePage({ dyno, store, onHeroku }: PageContext, repository = ownRepository): Page {
   const values = { dyno, store, repository };
-  // Until somebody publishes the copy, and replaces OWNER in its address, a link to it would lead nowhere.
+  // While the address still contains OWNER, a link to it would lead nowhere.
   const always = [store, onHeroku && 'heroku', !repository.includes('/OWNER/') && 'published'];
   /** Fills in every `{{name}}` but the count. */
   const render = (...states: string[]): string =>
     keepIf(template, [...states, ...always]).replace(
-      /\{\{(?!count)(\w+)\}\}/g,
+      /\{\{(?!count\}\})(\w+)\}\}/g,
       (_placeholder, name: keyof typeof values) => escapeHtml(values[name]),
     );
   const pieces = render('greeting').split('{{count}}');
@@ -46,8 +46,8 @@ export function preparePage({ dyno, store, onHeroku }: PageContext, repository =
 }
 
 /**
- * Keeps each element with `data-if` only if every state that it names is current, and then without that attribute. Such an
- * element contains no other of its tag.
+ * Keeps each element with `data-if` only if every state that it names is current, and then without that attribute. It has to be
+ * the first attribute, with ", " between the states, and the element may not contain another of its tag.
  */
 function keepIf(html: string, current: readonly (string | false)[]): string {
   const conditional = /<(\w+) data-if="([^"]*)"([^]*?<\/\1>)/g;
@@ -63,8 +63,8 @@ function hashOf(element: string): string {
 }
 
 /**
- * Makes text safe in HTML, free of placeholders, and ASCII: a page of one-byte characters, joined for each greeting, costs
- * 1.1 times the CPU of a buffer that is sent again and again, and with a single other character 2.1 times.
+ * Makes text safe in HTML, free of placeholders, and ASCII: a single character of more than one byte would double the CPU time
+ * of joining and sending a page.
  */
 function escapeHtml(text: string): string {
   return text.replace(/[&<>"'{]|[^ -~]/gu, (character) => `&#${character.codePointAt(0)};`);

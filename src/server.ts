@@ -17,7 +17,7 @@ const app = buildApp(config, counters, process.stdout.isTTY ? plainLog(process.s
 const listeners: Server[] = [];
 const shutDown = prepareShutdown(app, listeners);
 
-// Either may come more than once: from Heroku, from a terminal, and from npm, which passes it on.
+// A signal may come more than once: npm passes on what the terminal has sent already, and Heroku may repeat it.
 process.on('SIGTERM', () => void stop()).on('SIGINT', () => void stop());
 process.on('uncaughtException', (error) => {
   app.log.fatal(error, 'Uncaught error; the process exits');
@@ -30,12 +30,12 @@ app.log.info(`Hello #N is at http://${hostForUrl(config)}:${port}/, with the cou
 if (config.onHeroku && !memcached) app.log.warn('COUNTERS=memory: each dyno keeps its own counts');
 
 /**
- * Listens on every address of the host: `localhost` is often both ::1 and 127.0.0.1. Not by `app.listen`, which would
- * start a second http server for the second address: the shutdown would not know its connections.
+ * Listens on every address of the host: `localhost` is often both ::1 and 127.0.0.1. `app.listen` would start a second http
+ * server for the second address, and the shutdown would not know its connections.
  */
 async function listen(): Promise<number> {
   const { host } = config;
-  let { port } = config;
+  let port = config.port;
   let failure: unknown;
   // Without an address Node.js listens on all, IPv6 as well if the machine has it.
   const addresses = host ? (await lookup(host, { all: true })).map(({ address }) => address) : [undefined];
@@ -44,10 +44,10 @@ async function listen(): Promise<number> {
     try {
       await once(listener.listen(port, address), 'listening');
       listeners.push(listener);
-      ({ port } = listener.address() as AddressInfo);
+      port = (listener.address() as AddressInfo).port;
     } catch (error) {
-      // A port in use is an error, as some visitors would reach the program that uses it, unless the system chose the port for
-      // the first address. After any other failure the other addresses may do: this machine may lack this one.
+      // If another program uses the port, some visitors would reach that. If the system chose the port, for the first address,
+      // or if this machine lacks the address, the other addresses will do.
       if ((error as NodeJS.ErrnoException).code === 'EADDRINUSE' && config.port !== 0) throw error;
       failure = error;
     }
@@ -86,7 +86,7 @@ function readConfigOrExit(): Config {
 }
 
 function exitNotListening({ code, message }: NodeJS.ErrnoException): never {
-  const { port, host = 'every address' } = config;
+  const { port, host = '(every address)' } = config;
   const other = port < 65_535 ? port + 1 : port - 1;
   if (code === 'EADDRINUSE') exit(`PORT ${port} is in use; set PORT to another port, such as ${other}`);
   exit(`PORT ${port} on HOST ${host} cannot be used: ${message}`);

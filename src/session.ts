@@ -34,7 +34,7 @@ export interface SessionOptions {
   readonly cookieName?: string | undefined;
 }
 
-/** How long `increment` or `end` may take, with the wait for those called before it. */
+/** How long `increment` or `end` may take, including the wait for earlier calls of the same request. */
 const DEADLINE_MS = 1000;
 /** An id is 144 random bits. */
 const ID_BYTES = 18;
@@ -60,8 +60,8 @@ async function plugin(app: FastifyInstance, options: SessionOptions): Promise<vo
   if (!counters) throw new TypeError('The session needs counters, such as new MemcachedCounters(servers, 86400)');
   if (!COOKIE_NAME.test(cookieName))
     throw new TypeError(`${JSON.stringify(cookieName)} cannot be the name of a cookie`);
-  // parse and serialize work only once some app has registered the plugin, which loads them. That is one to throw away, so that
-  // this one may have the plugin too, with its own defaults and hooks, or another plugin for cookies.
+  // @fastify/cookie loads parse and serialize when it is first registered. That is in an app to be thrown away: this one may
+  // register it too, with its own defaults and hooks, or another plugin for cookies.
   await fastify().register(fastifyCookie);
   app.decorateRequest(SESSION);
   app.decorateRequest('session', {
@@ -70,7 +70,7 @@ async function plugin(app: FastifyInstance, options: SessionOptions): Promise<vo
     },
   });
   app.addHook('onSend', (request, reply, payload, done) => {
-    // Taken once: if one of these hooks fails, they run again for the error, with the headers as they are.
+    // Taken once: if a later onSend hook fails, all of them run again, and the headers are still set.
     const header = request[SESSION]?.takeHeader();
     if (header !== undefined) reply.header('set-cookie', header);
     done(null, payload);
@@ -82,20 +82,20 @@ async function plugin(app: FastifyInstance, options: SessionOptions): Promise<vo
 class RequestSession implements Session {
   readonly #counters: Counters;
   readonly #isSecure: boolean;
-  readonly #name: string;
-  readonly #sent: string | undefined;
+  readonly #cookieName: string;
+  readonly #received: string | undefined;
   #id: string | undefined;
   /** The `Set-Cookie` that the response does not have yet. */
   #pendingHeader: string | undefined;
-  #last: Promise<unknown> = Promise.resolve();
+  #lastCall: Promise<unknown> = Promise.resolve();
 
   constructor(request: FastifyRequest, counters: Counters, cookieName: string) {
     this.#counters = counters;
-    this.#isSecure = request.protocol === 'https';
+    this.#isSecure = request.protocol.toLowerCase() === 'https';
     // With this prefix no other host, not even a subdomain, can plant the cookie.
-    this.#name = this.#isSecure ? `__Host-${cookieName}` : cookieName;
-    this.#sent = fastifyCookie.parse(request.headers.cookie ?? '')[this.#name];
-    this.#id = this.#sent?.match(ID_SHAPE)?.[0];
+    this.#cookieName = this.#isSecure ? `__Host-${cookieName}` : cookieName;
+    this.#received = fastifyCookie.parse(request.headers.cookie ?? '')[this.#cookieName];
+    this.#id = this.#received?.match(ID_SHAPE)?.[0];
   }
 
   increment(): Promise<number> {
@@ -103,6 +103,7 @@ class RequestSession implements Session {
     return this.#inTurn(async () => {
       const count = this.#id === undefined ? undefined : await this.#counters.increment(keyOf(this.#id), deadline);
       if (count !== undefined) return count;
+      // The last one that is drawn is the session's.
       let id = '';
       const drawKey = (): string => {
         id = randomBytes(ID_BYTES).toString('base64url');
@@ -121,7 +122,7 @@ class RequestSession implements Session {
       if (this.#id !== undefined) await this.#counters.end(keyOf(this.#id), deadline);
       this.#id = undefined;
       this.#pendingHeader = undefined;
-      if (this.#sent !== undefined) this.#prepareHeader('', { maxAge: 0, expires: new Date(0) });
+      if (this.#received !== undefined) this.#prepareHeader('', { maxAge: 0, expires: new Date(0) });
     });
   }
 
@@ -134,14 +135,14 @@ class RequestSession implements Session {
 
   /** Runs the calls of a request one after another, so that two first greetings do not start two sessions. */
   #inTurn<Result>(action: () => Promise<Result>): Promise<Result> {
-    const result = this.#last.then(action, action);
-    this.#last = result;
+    const result = this.#lastCall.then(action, action);
+    this.#lastCall = result;
     return result;
   }
 
   #prepareHeader(value: string, expiry = {}): void {
     const attributes = { path: '/', httpOnly: true, sameSite: 'lax', secure: this.#isSecure } as const;
-    this.#pendingHeader = fastifyCookie.serialize(this.#name, value, { ...attributes, ...expiry });
+    this.#pendingHeader = fastifyCookie.serialize(this.#cookieName, value, { ...attributes, ...expiry });
   }
 }
 

@@ -8,8 +8,8 @@ import type { FastifyInstance } from 'fastify';
 //            a signal                      stop listening              no connection is open
 //   serving -----------> emptying the queue -------------> draining -----------------------> closed
 //
-// Answers say `Connection: close` only while draining. Told so earlier, clients would connect again, and their connections
-// would be reset: stopping listening resets those that wait in the system's queue.
+// Answers say `Connection: close` only while draining. If they said so earlier, clients would connect again, and to stop listening
+// resets the connections that wait in the system's queue.
 
 // In milliseconds, from the shortest to the longest. Measured by stopping real processes under load.
 /**
@@ -18,7 +18,7 @@ import type { FastifyInstance } from 'fastify';
  * none with it. On a machine so busy that no turn is this short, some are still reset.
  */
 const QUIET_TURN_MS = 0.5;
-/** How long to wait for such a turn: in a process that new connections keep busy, there may be none. */
+/** The longest wait for such a turn: a process that new connections keep busy may have none. */
 const QUEUE_MS = 1000;
 /** How long an idle connection is kept for a request on its way: none was lost in 230 restarts, but many without this. */
 const IDLE_MS = 1500;
@@ -30,7 +30,7 @@ const GIVE_UP_MS = 6000;
 /**
  * Prepares the shutdown of an app that is not ready yet.
  *
- * @param listeners will be all servers that listen for the app and emit their connections on its server
+ * @param listeners the servers to close: each is `app.server` or emits its connections on it. They may be added later
  * @returns the shutdown: stops listening, drains and closes the app. A second call waits for the same shutdown. Fails if
  *   closing the app does, and after GIVE_UP_MS.
  */
@@ -61,7 +61,7 @@ export function prepareShutdown(app: FastifyInstance, listeners: readonly Server
   async function emptyQueue(): Promise<void> {
     const deadline = performance.now() + QUEUE_MS;
     let isQuiet = false;
-    // A signal comes in the middle of a turn, whose rest may accept nothing.
+    // A signal comes in the middle of a turn, and the rest of that says nothing about the queue.
     await nextTurn();
     while (!isQuiet && performance.now() < deadline) {
       const acceptedBefore = accepted;

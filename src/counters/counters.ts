@@ -1,6 +1,6 @@
 /**
  * Where the counts of all sessions live. A session is known here by its key, 32 ASCII characters. `start`, `increment` and
- * `end` fail with `CountersUnavailable` by their deadline, which is in milliseconds of `performance.now()`.
+ * `end` fail with `CountersUnavailable` at their deadline, in milliseconds of `performance.now()`, or up to 25 ms later.
  */
 export interface Counters {
   /** Where the counts live, in words for the log. */
@@ -42,8 +42,8 @@ const MESSAGES = {
 export type UnavailableCode = keyof typeof MESSAGES;
 
 /**
- * The store refused, or did not answer in time: an increment may have been counted anyway. Fastify answers it with a 503.
- * The message names no host; the cause does.
+ * The store refused, or did not answer in time. It may have carried out the command all the same: counted, or ended the session.
+ * Fastify answers this error with a 503. The message names no host; the cause does.
  */
 export class CountersUnavailable extends Error {
   override readonly name = 'CountersUnavailable';

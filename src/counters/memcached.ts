@@ -4,7 +4,7 @@ import { create, increment, REMOVE, type Operation } from '../memcached/protocol
 import { MemcachedError, type MemcachedServer } from '../memcached/server.ts';
 import { checkTtl, CountersUnavailable, type Counters, type Log } from './counters.ts';
 
-/** How long a server fails before the next one serves its sessions. */
+/** How long a server must have been failing before the next one serves its sessions. */
 const FAILOVER_MS = 5000;
 const KEY_SHAPE = /^[!-~]{32}$/;
 
@@ -18,13 +18,14 @@ export class MemcachedCounters implements Counters {
 
   /**
    * @param ttl how long a session lives after its last greeting, in seconds, 1 to 2592000
-   * @throws RangeError for another time to live, for no server, for an invalid port, or for half a login
+   * @throws RangeError for another time to live, no server, a server without a host or with an invalid port, or half a login
    */
   constructor(servers: readonly MemcachedServer[], ttl: number) {
     checkTtl(ttl);
     if (servers.length === 0) throw new RangeError('There must be at least one Memcached server');
-    for (const { port, username, password } of servers) {
-      if (!Number.isInteger(port) || port < 1 || port > 65_535) throw new RangeError(`${port} is not a port`);
+    for (const { host, port, username, password } of servers) {
+      if (!host) throw new RangeError('A Memcached server needs a host');
+      if (!Number.isInteger(port) || port < 1 || port > 65_535) throw new RangeError(`The port of ${host} is ${port}`);
       if (!username !== !password) throw new RangeError('A login needs both a username and a password');
     }
     this.#clients = servers.map((server) => new Client(server));
@@ -44,7 +45,7 @@ export class MemcachedCounters implements Counters {
     for (const client of this.#clients) client.close();
   }
 
-  /** Draws keys until one belongs to a healthy server. If that fails in time for another attempt, tries the next. */
+  /** Draws keys until one belongs to a healthy server. If that server fails before the deadline, tries another. */
   async start(drawKey: () => string, deadline: number): Promise<void> {
     let untried = this.#clients;
     for (;;) {
@@ -80,7 +81,7 @@ export class MemcachedCounters implements Counters {
     }
   }
 
-  /** Draws until a key belongs to one of these. A key's digest decides where it belongs, so there is no other way to choose. */
+  /** Draws until a key belongs to one of these: the hash of a key decides where it belongs, so to choose is to draw again. */
   #draw(drawKey: () => string, candidates: readonly Client[]): { key: string; home: Client } {
     for (;;) {
       const key = drawKey();

@@ -3,7 +3,7 @@ import { checkTtl, type Counters } from './counters.ts';
 /** Counts in the memory of this process: right for one dyno, and to see what goes wrong with two. */
 export class MemoryCounters implements Counters {
   readonly place = "this process's memory";
-  /** By key. All have the same time to live, and each greeting moves its entry to the end, so the next to expire is first. */
+  /** By key, public for tests. All have the same time to live, and a greeting moves its entry to the end: the first expires next. */
   readonly sessions = new Map<string, { count: number; expires: number }>();
   readonly #ttl: number;
 

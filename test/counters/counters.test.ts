@@ -220,7 +220,10 @@ await test('options that cannot work are refused', async (t) => {
   for (const port of [1, 65_535]) t.doesNotThrow(() => new MemcachedCounters([{ ...server, port }], 60));
   t.throws(() => new MemcachedCounters([], 60), { message: /at least one/ });
   for (const port of [0, 65_536, NaN])
-    t.throws(() => new MemcachedCounters([{ ...server, port }], 60), { message: `${port} is not a port` });
+    t.throws(() => new MemcachedCounters([{ ...server, port }], 60), {
+      message: `The port of store.example is ${port}`,
+    });
+  t.throws(() => new MemcachedCounters([{ ...server, host: '' }], 60), { name: 'RangeError', message: /needs a host/ });
   for (const half of [{ username: 'somebody' }, { password: 'hunter2' }])
     t.throws(() => new MemcachedCounters([{ ...server, ...half }], 60), { name: 'RangeError', message: /needs both/ });
 });
