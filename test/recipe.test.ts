@@ -3,10 +3,10 @@ import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } fr
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { test } from 'tap';
-import { freePort, until } from '../tools/processes.ts';
+import { freePort, stop, until } from '../tools/processes.ts';
 import { blocks, inlineCode, read, root } from './support/docs.ts';
 import { startMemcached } from './support/memcached.ts';
-import { startProgram, type Owner } from './support/program.ts';
+import { startProgram, type Owner, type Program } from './support/program.ts';
 import { systemEnvironment } from './support/web.ts';
 
 const README = read('README.md');
@@ -37,16 +37,16 @@ class ReadersApp {
     writeFileSync(join(this.folder, file), text);
   }
 
-  /** Writes the README's app as it stands there, but for its port, and for what `change` does to it. */
-  writeApp(file: string, port: number, change = (app: string): string => app): void {
+  /** Writes the README's app as it stands there, but for what `change` does to it. */
+  writeApp(file: string, change = (app: string): string => app): void {
     const [app = ''] = blocks(README, 'ts');
-    this.write(file, change(app).replace('3000', String(port)));
+    this.write(file, change(app));
   }
 
   /** Compiles it as strictly as an app may. */
   compile(options: object): void {
     const compilerOptions = {
-      target: 'es2023',
+      target: 'es2022',
       types: ['node'],
       strict: true,
       exactOptionalPropertyTypes: true,
@@ -63,15 +63,15 @@ class ReadersApp {
     }
   }
 
-  /** Runs it with this Node.js, and gives what it logs. */
-  async run(file: string, port: number, settings: Record<string, string> = {}): Promise<() => string> {
-    const { out, err } = startProgram(this.#t, [process.execPath, file], {
+  /** Runs it with this Node.js, and waits until it listens. */
+  async run(file: string, port: number, settings: Record<string, string> = {}): Promise<Program> {
+    const program = startProgram(this.#t, [process.execPath, file], {
       cwd: this.folder,
       // Without tap's NODE_OPTIONS, which would compile TypeScript in the child process.
-      env: { ...systemEnvironment(), NODE_OPTIONS: '', ...settings },
+      env: { ...systemEnvironment(), NODE_OPTIONS: '', PORT: String(port), ...settings },
     });
-    await until('the app listens', () => out().includes(`:${port}"`));
-    return () => out() + err();
+    await until('the app listens', () => program.out().includes(`:${port}"`));
+    return program;
   }
 }
 
@@ -86,15 +86,15 @@ await test('the session runs in another TypeScript app, as the README tells it',
   const app = new ReadersApp(t);
   const port = await freePort();
   const url = `http://localhost:${port}`;
-  const [cookie = ''] = blocks(read('docs/questions.md'), 'ts');
+  const [, cookie = ''] = blocks(read('docs/questions.md'), 'ts');
   const [imports = '', routes = ''] = cookie.split(/\n\n/);
-  app.writeApp('app.ts', port, (text) => {
+  app.writeApp('app.ts', (text) => {
     const local = text.replace('localhost:11211', `localhost:${memcached.port}`);
     return `${imports}\n${local.replace(/^app\.register\(session/m, `${routes}$&`)}`;
   });
   app.compile({ module: 'esnext', moduleResolution: 'bundler', allowImportingTsExtensions: true, noEmit: true });
   app.compile({ module: 'nodenext', rewriteRelativeImportExtensions: true, outDir: 'dist' });
-  const log = await app.run('dist/app.js', port, { COOKIE_SECRET: 'a secret of at least 32 characters' });
+  const { out, err } = await app.run('dist/app.js', port, { COOKIE_SECRET: 'a secret of at least 32 characters' });
 
   const first = await fetch(url);
   t.strictSame(await first.json(), { visits: 1 });
@@ -113,7 +113,7 @@ await test('the session runs in another TypeScript app, as the README tells it',
   const answer = await fetch(url, { headers });
   t.equal(answer.status, 503);
   t.notMatch(await answer.text(), /localhost|127\.0\.0\.1|::1/);
-  const lines = log().trimEnd().split('\n');
+  const lines = (out() + err()).trimEnd().split('\n');
   const wrong = lines.filter((line) => !/^\{"level":(?:30|40)|"statusCode":503/.test(line));
   t.strictSame(wrong, [], 'nothing but the lost store is wrong');
 });
@@ -128,12 +128,19 @@ await test(
     const memcached = await startMemcached(t);
     const app = new ReadersApp(t);
     const port = await freePort();
-    app.writeApp('app.js', port, (text) => text.replace('logger: true', 'logger: true, trustProxy: true'));
-    await app.run('app.js', port, { MEMCACHIER_SERVERS: `localhost:${memcached.port}` });
+    cpSync(join(root, 'src/shutdown.ts'), join(app.folder, 'shutdown.ts'));
+    const [shutdown = ''] = blocks(read('docs/questions.md'), 'ts');
+    const [imports = '', prepared = ''] = shutdown.split(/\n\n/);
+    app.writeApp('app.js', (text) => `${imports}\n${text.replace(/^await app\.listen/m, `${prepared}$&`)}`);
+    const { child } = await app.run('app.js', port, {
+      MEMCACHIER_SERVERS: `localhost:${memcached.port}`,
+      DYNO: 'web.1',
+    });
     const get = (headers: object): Promise<Response> =>
-      fetch(`http://localhost:${port}`, { headers: { 'x-forwarded-proto': 'https', ...headers } });
+      fetch(`http://127.0.0.1:${port}`, { headers: { 'x-forwarded-proto': 'https', ...headers } });
     const first = await get({});
     t.match(first.headers.get('set-cookie'), /^__Host-sid=.*; Secure/);
     t.strictSame(await (await get(cookiesOf(first))).json(), { visits: 2 });
+    t.equal(await stop(child), 0);
   },
 );

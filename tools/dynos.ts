@@ -21,13 +21,13 @@ to a random dyno, as Heroku does.
 
 The router listens on PORT, 5006 by default. If the environment names a Memcached (MEMCACHIER_SERVERS,
 MEMCACHEDCLOUD_SERVERS or MEMCACHE_SERVERS), the dynos use that one. They get all other settings of the app too.`;
-const COMMANDS = `  web=2 or 2      scales to two dynos
-  restart web.1   restarts a dyno
-  store stop      ends memcached, with all counts, until store start
-  store stall     keeps memcached from answering, until store resume
-  log             shows each request as heroku logs does, or only how many there were
+const SCALING = `  web=2 or 2      scales to two dynos
+  restart web.1   restarts a dyno`;
+const STORE = `  store stop      ends memcached, with all counts, until store start
+  store stall     keeps memcached from answering, until store resume`;
+const OTHERS = `  log             shows each request as heroku logs does, or only how many there were
   help            shows this
-  Ctrl-C          stops everything`;
+  Ctrl-C or exit  stops everything`;
 
 const { quantity, memory, https } = readArguments();
 /** The environment variables that all dynos share. */
@@ -142,10 +142,12 @@ async function obey(command: string): Promise<string> {
   const [, order] = /^store\s+(stop|start|stall|resume)$/.exec(command) ?? [];
   if (/^(web=)?\d+$/.test(command)) {
     const wanted = readQuantity(command);
+    terminal.print(`Scaling to ${several(wanted, 'dyno')}...`);
     await formation.scale(wanted);
     return `Scaled to ${several(wanted, 'dyno')}`;
   }
   if (dyno !== undefined) {
+    terminal.print(`Restarting ${dyno}...`);
     await formation.restart(dyno);
     return `Restarted ${dyno}`;
   }
@@ -157,7 +159,10 @@ async function obey(command: string): Promise<string> {
     showsEach = !showsEach;
     return showsEach ? 'Each request is shown' : 'Requests are counted';
   }
-  return command === 'help' ? COMMANDS : `Unknown command: ${command}; type help`;
+  if (command === 'exit' || command === 'quit') return stop(0);
+  if (command === 'restart') return 'Which one? Type restart web.1';
+  if (command === 'help') return [SCALING, ...(store ? [STORE] : []), OTHERS].join('\n');
+  return `Unknown command: ${command}; type help`;
 }
 
 function hearRequest(line: string, dyno: string | undefined, status: number): void {

@@ -49,7 +49,7 @@ if ((needsCompiler || stale.length > 0) && !existsSync('node_modules/typescript'
 const missing = needs.filter((program) => !isInstalled(program));
 if (missing.length > 0) fail(advice(missing));
 if (name === 'dynos' && !isStoreGiven() && !isInstalled('memcached'))
-  fail(`${advice(['memcached'])}, or go without to see the difference: npm run dynos -- --memory`);
+  fail(`${advice(['memcached'])}\nOr go without it, to see the difference: npm run dynos -- --memory`);
 if (stale.length > 0) {
   console.error('Compiling...');
   await Promise.all(stale.map(compile));

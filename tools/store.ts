@@ -48,6 +48,7 @@ export async function startStore(log: Log, fail: (error: unknown) => void) {
     state = next;
     // Only now, as its end in any other state is a crash.
     if (order === 'stop') await memcached.kill();
-    return state === 'stopped' ? 'The store is stopped, and its counts are lost' : `The store is ${state}`;
+    if (state === 'stopped') return 'The store is stopped, and its counts are lost; type store start';
+    return state === 'stalled' ? 'The store is stalled; type store resume' : 'The store is running';
   }
 }

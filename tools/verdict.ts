@@ -51,18 +51,20 @@ export function faults(answers: readonly Answer[], seconds = 0): string[] {
   ].filter(Boolean);
 }
 
-/** What is so where nothing is wrong. */
-export function proof(answers: readonly Answer[], seconds: number): string {
+/** What is so where nothing is wrong, one sentence each. */
+export function proof(answers: readonly Answer[], seconds: number): string[] {
   const greetings = greetingsOf(answers);
   const over = `over ${several(new Set(greetings.map(({ dyno }) => dyno)).size, 'dyno')}`;
-  if (seconds === 0) return `each number from 1 to ${greetings.length} came exactly once, ${over}`;
+  if (seconds === 0) return [`each number from 1 to ${greetings.length} came exactly once, ${over}`];
   const failures = failuresOf(answers);
   const forgotten = greetings.filter(({ replaced }) => replaced).length;
+  const inSession = forgotten > 0 ? ' in its session' : '';
   return [
-    `of ${greetings.length} numbers none came twice, and none was lower than one before, ${over} in ${seconds} s`,
-    failures.length > 0 ? failed(failures, answers.length) : 'no request failed',
-    ...(forgotten > 0 ? [`the store forgot the session, and ${several(forgotten, 'new one')} started at 1`] : []),
-  ].join('; ');
+    `of ${greetings.length} numbers none came twice${inSession}, and none was lower than one before, ${over}`,
+    failures.length > 0 ? failed(failures, answers.length) : 'No request failed',
+    // Each of the requests that were under way when the store forgot started one.
+    ...(forgotten > 0 ? [`The store forgot the session, and ${several(forgotten, 'new one')} started at 1`] : []),
+  ];
 }
 
 export function greetingsOf(answers: readonly Answer[]): Greeting[] {
@@ -74,8 +76,9 @@ function failuresOf(answers: readonly Answer[]): Failure[] {
 }
 
 function failed(failures: readonly Failure[], requests: number): string {
-  const reasons = [...tally(failures.map(({ reason }) => reason))].map(([reason, times]) =>
-    times > 1 ? `${reason} (${times} times)` : reason,
+  const counts = tally(failures.map(({ reason }) => reason));
+  const reasons = [...counts].map(([reason, times]) =>
+    times > 1 && counts.size > 1 ? `${reason} (${times} times)` : reason,
   );
   return `${failures.length} of ${several(requests, 'request')} failed: ${shortened(reasons)}`;
 }

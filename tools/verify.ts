@@ -8,6 +8,11 @@ const REDIRECTS = 5;
 /** After this many failed requests it sends no more, unless it runs for a time. Then it waits after each. */
 const ENOUGH_FAILURES = 20;
 const PAUSE_MS = 100;
+const PROGRESS_MS = 100;
+/** When to say that the first answer is awaited. */
+const AWAITED_MS = 2000;
+/** Two signals that come closer to each other are one Ctrl-C: npm passes it on. */
+const ONE_PRESS_MS = 500;
 const BAR = 40;
 const UNREACHABLE = 'that host cannot be reached from here';
 const FAILURES: Readonly<Record<string, string>> = {
@@ -29,9 +34,11 @@ others send it. Says whether each number came exactly once, and which dynos answ
 
   --requests     how many requests, 2 to 1000000, 100 by default
   --for          how many seconds to send instead, 1s to 3600s, whatever fails meanwhile: then numbers may be
-                 skipped, but none comes twice, and none is lower than one before
+                 skipped, but in a session none comes twice, and none is lower than one before
   --concurrency  how many at a time, 1 to 1000, 10 by default
   --help         shows this
+
+Ctrl-C sends no more, and shows what came until then.
 
 Exit status: 0 if that is so, 1 if not, 2 if it could not run.`;
 
@@ -88,6 +95,7 @@ function readNumber(name: string, text: string, least: number, most: number, wha
 
 /** Sends the first request, which all others depend on. Gives the address after all redirects. */
 async function meet(address: URL): Promise<{ url: URL; cookie: string | undefined; first: Greeting }> {
+  const timer = setTimeout(() => console.error(`Waiting for ${address.href}...`), AWAITED_MS);
   try {
     for (let hop = 0; hop <= REDIRECTS; hop++) {
       const start = performance.now();
@@ -102,6 +110,8 @@ async function meet(address: URL): Promise<{ url: URL; cookie: string | undefine
     }
   } catch (error) {
     couldNotRun(`${address.href}: ${reason(error)}${aboutProxy(address)}`);
+  } finally {
+    clearTimeout(timer);
   }
   return couldNotRun(`${address.href} redirects more than ${REDIRECTS} times`);
 }
@@ -118,9 +128,19 @@ async function greetAgain(): Promise<Answer[]> {
   const end = performance.now() + seconds * 1000;
   let asked = 1;
   let failures = 0;
+  let interruptedAt = Infinity;
+  process.on('SIGINT', () => {
+    if (performance.now() - interruptedAt > ONE_PRESS_MS) process.exit(130);
+    interruptedAt = Math.min(interruptedAt, performance.now());
+  });
+  const timer = setInterval(() => {
+    const left = Math.max(0, Math.ceil((end - performance.now()) / 1000));
+    const ofAll = `${answers.length} of ${requests}`;
+    showProgress(seconds > 0 ? `${several(answers.length, 'answer')}, ${left} s left` : ofAll);
+  }, PROGRESS_MS);
 
   function goesOn(): boolean {
-    if (visitor.cookie === undefined) return false;
+    if (visitor.cookie === undefined || interruptedAt < Infinity) return false;
     return seconds > 0 ? performance.now() < end : asked < requests && failures < ENOUGH_FAILURES;
   }
 
@@ -129,10 +149,6 @@ async function greetAgain(): Promise<Answer[]> {
       asked++;
       const answer = await greetOnce();
       answers.push(answer);
-      const left = Math.max(0, Math.ceil((end - performance.now()) / 1000));
-      showProgress(
-        seconds > 0 ? `${several(answers.length, 'answer')}, ${left} s left` : `${answers.length} of ${requests}`,
-      );
       if ('number' in answer) continue;
       failures++;
       if (seconds > 0) await sleep(PAUSE_MS);
@@ -140,6 +156,7 @@ async function greetAgain(): Promise<Answer[]> {
   }
 
   await Promise.all(Array.from({ length: concurrency }, greet));
+  clearInterval(timer);
   showProgress('');
   return answers;
 }
@@ -226,7 +243,7 @@ function report(answers: readonly Answer[]): number {
   const { cookie } = visitor;
   const found = cookie === undefined ? ['the greeting set no session cookie'] : faults(answers, seconds);
   if (found.length === 0) {
-    console.log(`Proved: ${proof(answers, seconds)}.`);
+    console.log(`Proved: ${proof(answers, seconds).join('.\n')}.`);
     return 0;
   }
   console.log(`Failed: ${found.join('.\nAlso: ')}.`);

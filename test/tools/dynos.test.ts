@@ -42,7 +42,7 @@ await test('five dynos run, and typing scales and restarts them without losing a
   await dynos.says(/^Restarted web\.2$/, 'restart web.2');
   await dynos.says(/^Scaled to 3 dynos$/, ' 3 ');
   t.same(await answering(dynos), ['web.1', 'web.2', 'web.3']);
-  t.match(await proof, { status: 0, out: /none came twice, and none was lower .*; no request failed\.$/m });
+  t.match(await proof, { status: 0, out: /none came twice, and none was lower .*\.\nNo request failed\.$/m });
   t.ok(dynos.lines.some((line) => /local\[router\]: web\.1 \d+, web\.2 \d+/.test(line)));
   t.notOk(dynos.lines.some((line) => line.includes('at=info')));
   await dynos.says(/^Each request is shown$/, 'log');
@@ -56,6 +56,7 @@ await test('five dynos run, and typing scales and restarts them without losing a
   await dynos.says(/^  restart web\.1 +restarts a dyno$/, 'help');
   await dynos.says(/^No dyno is named web\.9; running: web\.1, web\.2, web\.3$/, 'restart web.9');
   await dynos.says(/^At least one dyno has to run: web=1$/, '0');
+  await dynos.says(/^Which one\? Type restart web\.1$/, 'restart');
   await dynos.says(/^Unknown command: more!; type help$/, 'more!');
   await dynos.says(/^Unknown command: store stall now; type help$/, 'store stall now');
 
@@ -70,23 +71,34 @@ await test('the store can be stopped, started, stalled and resumed, and no numbe
   const { url } = dynos;
   const proof = run('verify', [url, '--for', '5s']);
   await dynos.says(/router\]: web/);
-  await dynos.says(/^The store is stalled$/, 'store stall');
+  await dynos.says(/^The store is stalled; type store resume$/, 'store stall');
   await dynos.says(/router\]: .*web\.\d \(503\) \d+/);
   await dynos.says(/^The store is running$/, 'store resume');
   await dynos.says(/^The store is running; type store stall or store stop$/, 'store start');
-  await dynos.says(/^The store is stopped, and its counts are lost$/, 'store stop');
+  await dynos.says(/^The store is stopped, and its counts are lost; type store start$/, 'store stop');
   t.equal((await fetch(url)).status, 503);
   await dynos.says(/^The store is stopped; type store start$/, 'store stall');
   await dynos.says(/^The store is running$/, 'store start');
   await until('the counts are back', async () => (await fetch(url)).status === 200);
   const { status, out } = await proof;
   t.equal(status, 0, out);
-  t.match(out, /none came twice.* 503 /);
+  t.match(
+    out,
+    /^Proved: of \d+ numbers none came twice in its session.*\.\n\d+ of \d+ requests failed: .* 503 .*\.\nThe store forgot/m,
+  );
   const logged = dynos.lines.filter((line) => line.includes('app['));
   t.ok(logged.length > 0);
   for (const line of logged) t.match(line, /app\[web\.\d\]: Memcached at \S+ is (not available: .*|available again)$/);
   dynos.type('\x04');
   await until('Ctrl-D ends it', () => dynos.child.exitCode === 0);
+});
+
+await test('without a store, help offers none, and exit ends it', async (t) => {
+  const dynos = await startDynos(t, ['1', '--memory'], {}, true);
+  await dynos.says(/^  log  /, 'help');
+  t.notOk(dynos.lines.some((line) => line.startsWith('  store')));
+  dynos.type('exit\r');
+  await until('it ends', () => dynos.child.exitCode === 0);
 });
 
 await test('in the background, and where standard input is no terminal, nothing is read', async (t) => {
