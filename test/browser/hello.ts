@@ -116,6 +116,15 @@ await test('a result can be copied and sent', async (t) => {
       url.slice(0, -1),
     ].join('\n'),
   );
+  await visitor.click('Keep sending');
+  await visitor.page.getByRole('heading', { name: 'Hello #104' }).waitFor();
+  await visitor.click('Stop');
+  const [, requests] = / (\d+) requests?,/.exec(await visitor.verdict()) ?? [];
+  await visitor.click('Copy result');
+  await visitor.page.getByRole('button', { name: 'Copied' }).waitFor();
+  const lines = String(await visitor.page.evaluate('navigator.clipboard.readText()')).split('\n');
+  t.equal(lines.length, 3, 'few requests take one line');
+  t.equal([...(lines[1] ?? '')].length, Number(requests), 'a square for each');
 });
 
 await test('a burst works at an address that holds credentials, and at one without https, where nothing is copied', async (t) => {
@@ -195,6 +204,50 @@ await test('one dyno proves nothing, and the page says so', async (t) => {
     const words = '#1 to #51, each exactly once 50 requests, 1 dyno. One dyno proves nothing yet: add some';
     t.equal(await visitor.burst(), words, 'and there is no tick');
   }
+  const { router, dynos } = shared;
+  const others = dynos.slice(1).map((dyno, index) => [`web.${index + 2}`, dyno.port] as const);
+  const addOthers = (): void => others.forEach(([name, port]) => router.add(name, port));
+  t.teardown(addOthers);
+  const visitor = await open(t);
+  t.match(await visitor.burst(), PROVED);
+  for (const [name] of others) router.remove(name);
+  await visitor.click('Start over');
+  await visitor.page.getByRole('heading', { name: 'Hello #1', exact: true }).waitFor();
+  t.match(
+    await visitor.burst(),
+    /^#1 to #51, each exactly once 50 requests, 1 dyno\./,
+    'nor if five proved the same before',
+  );
+});
+
+await test('numbers are told from the lowest that this burst gave, if the tab began with a higher one', async (t) => {
+  const visitor = await open(t, {}, separate.dynos[0]?.url);
+  await visitor.remember([{ count: 500, dyno: 'web.1' }], 'memory');
+  t.match(await visitor.burst(), /^#3 to #52, each exactly once /);
+});
+
+await test('a dyno is back from its first greeting after it had left, in whatever order they arrived', async (t) => {
+  const visitor = await open(t);
+  const dynoOf = (count: number): string => (count % 30 === 1 ? 'web.1' : 'web.2');
+  await visitor.remember(upTo(32).map((count) => ({ count: count - 40, dyno: dynoOf(count) })));
+  const marks = (await visitor.history()).filter((title) => /; (left|back)$/.test(title));
+  t.match(marks, [/^#-39 from web\.1; .*; left$/, /^#-9 from web\.1; .*; back$/]);
+});
+
+await test('after a request has failed, no dyno is said to have left without a loss', async (t) => {
+  const { router, dynos } = shared;
+  t.teardown(() => router.add('web.5', dynos[4]?.port ?? 0));
+  const visitor = await open(t);
+  const { page } = visitor;
+  let requests = 0;
+  await page.route(/./, (route) => (++requests === 50 ? route.abort() : route.continue()));
+  t.match(await visitor.burst(), /^1 of 50 requests failed/);
+  t.notOk(await page.getByText('Copy result').isVisible(), 'nor is there a result to be copied');
+  await page.clock.install();
+  router.remove('web.5');
+  await visitor.click('Keep sending');
+  while (!(await visitor.legend()).includes('web.5 left')) await page.clock.runFor(200);
+  t.same(await visitor.tour(), [STEPS[0]]);
 });
 
 await test('starting over cancels what is on its way, which then starts no session', async (t) => {
@@ -275,17 +328,24 @@ await test('what another tab counted is not made up', async (t) => {
   const other = await one.openTab(url);
   t.equal(await other.alone(), 'Hello #? without a shared store');
   t.match(await other.history(), [/^#2 from .*; without a shared store #\?$/]);
+  await other.click('Keep sending');
+  await other.page.getByRole('heading', { name: 'Hello #3' }).waitFor();
+  t.match((await other.history())[0], /^#2 from .*; without a shared store #\?$/, 'nor while it sends');
+  await other.click('Stop');
+  await other.verdict();
+  const seen = Math.max(...(await other.counts()));
   await one.page.reload();
-  t.same(await one.counts(), [1, 3]);
+  t.same(await one.counts(), [1, seen + 1]);
   const third = await one.openTab(front.url);
   // In the middle of its burst another tab counts.
   let sent = 0;
   let burst: Promise<string> | undefined;
   front.hold = () => (++sent > 25 ? (burst ??= one.burst()) : undefined);
-  t.match(await third.burst(), /^✓ 50 numbers from #5 to #104, none twice 50 requests, 5 dynos$/);
+  const numbers = new RegExp(`^✓ 50 numbers from #${seen + 3} to #${seen + 102}, none twice 50 requests, 5 dynos$`);
+  t.match(await third.burst(), numbers);
   const counts = [...(await one.counts()), ...(await other.counts()), ...(await third.counts())];
   counts.sort((a, b) => a - b);
-  t.same(counts, upTo(104));
+  t.same(counts, upTo(seen + 102));
 });
 
 await test('requests that fail are told of, without a tick', async (t) => {
@@ -411,7 +471,7 @@ await test('a browser that keeps nothing for the page gets its greeting all the 
 
 await test('a history that the page did not write is dropped', async (t) => {
   const visitor = await open(t);
-  for (const text of ['{', 'null', '7', '[]', '{}', '{"store":"memory"}']) {
+  for (const text of ['{', 'null', '7', '[]', '{}', '{"store":"memory"}', '{"store":"memcached"}']) {
     await visitor.page.evaluate(`sessionStorage.setItem('hello-n', '${text}')`);
     await visitor.page.reload();
     t.equal((await visitor.counts()).length, 1, text);

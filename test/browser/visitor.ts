@@ -118,9 +118,9 @@ export class Visitor {
   }
 
   /** Puts greetings in place of this tab's own, and reloads the page. */
-  async remember(greetings: readonly { count: number; dyno: string }[]): Promise<void> {
+  async remember(greetings: readonly { count: number; dyno: string }[], store = 'memcached'): Promise<void> {
     const dynos = [...new Set(greetings.map(({ dyno }) => dyno))];
-    const kept = JSON.stringify({ store: 'memcached', dynos, greetings, tour: ['', '', ''] });
+    const kept = JSON.stringify({ store, dynos, greetings, tour: ['', '', ''] });
     await this.page.evaluate(`sessionStorage.setItem('hello-n', '${kept}')`);
     await this.page.reload();
   }
