@@ -107,6 +107,6 @@ await test('a user who may not install is told how, by the package manager of th
     t.equal(said('test'), `Not installed: memcached. Run: ${command}\n`);
     t.match(said('setup'), `Run: ${command}`);
   }
-  t.match(said('dynos'), / memcached, or go without to see the difference: npm run dynos -- --memory\n$/);
+  t.match(said('dynos'), / memcached\nOr go without it, to see the difference: npm run dynos -- --memory\n$/);
   t.equal(said('setup', 'more'), 'Usage: npm run setup [-- browser] [bench]\n');
 });
