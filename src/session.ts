@@ -91,7 +91,8 @@ class RequestSession implements Session {
 
   constructor(request: FastifyRequest, counters: Counters, cookieName: string) {
     this.#counters = counters;
-    this.#isSecure = request.protocol.toLowerCase() === 'https';
+    // As the header was written; undefined if the socket is gone.
+    this.#isSecure = /^https$/i.test(request.protocol);
     // With this prefix no other host, not even a subdomain, can plant the cookie.
     this.#cookieName = this.#isSecure ? `__Host-${cookieName}` : cookieName;
     this.#received = fastifyCookie.parse(request.headers.cookie ?? '')[this.#cookieName];

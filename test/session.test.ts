@@ -430,6 +430,17 @@ await test('two apps on one host, or two parts of an app, have cookies of their 
   await app.close();
 });
 
+await test('a request whose socket is gone has no protocol, and still a session', async (t) => {
+  const app = fastify();
+  await app.register(session, { counters: new MemoryCounters(60) });
+  app.addHook('onRequest', async (request) => void Object.defineProperty(request, 'protocol', { value: undefined }));
+  await app.register(routes);
+  const { body, setCookies } = await inject(app)('/');
+  t.equal(body, '1');
+  t.match(setCookies, [/^sid=/]);
+  await app.close();
+});
+
 async function refusal(options: object, version?: string): Promise<Error | undefined> {
   const app = fastify();
   if (version !== undefined) Object.defineProperty(app, 'version', { value: version });
