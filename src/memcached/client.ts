@@ -37,7 +37,7 @@ const TRANSITIONS: Readonly<Record<State['name'], readonly State['name'][]>> = {
  *     closed ------1--> connecting   it is opened
  *     idle --------2--> connecting   a call comes
  *     connecting --3--> ready        an attempt to connect succeeds
- *     connecting --4--> failing      the older attempt fails, and every address has been tried since the last success
+ *     connecting --4--> failing      the oldest attempt fails, and every address has been tried since the last success
  *     ready -------5--> failing      the connection is lost after a second of silence in which a call awaited its response
  *     ready -------6--> idle         it is lost otherwise, with no call written or waiting
  *     ready -------7--> connecting   it is lost otherwise
@@ -210,7 +210,7 @@ export class Client {
     this.#pace.attemptFailed(reason.code !== 'UNAVAILABLE');
     // Without an address the look-up has failed, or the host is an address itself.
     const isAnyUntried = address !== undefined && this.#addresses.isAnyUntried;
-    // The oldest may succeed after the second has failed, and ends within a second.
+    // The oldest may succeed although the second has failed, and no step of it takes longer than a second.
     const mayWait = this.#state.name === 'connecting' && (isAnyUntried || !isOldest);
     if (!mayWait) this.#fail(reason); // 4, 9
   }

@@ -170,7 +170,7 @@ export class Connection {
     return call.response;
   }
 
-  /** Loses it by a fault of the server or the network. */
+  /** Loses it by a fault of the server or the network, perhaps at TOUCH. */
   #fail(code: ErrorCode, message: string): void {
     this.lose(new MemcachedError(code, message));
     if (this.#outstanding[0]?.request.opcode === OPCODES.TOUCH) this.#server.failedAtTouch();

@@ -43,7 +43,7 @@ export class ServerRecord {
     this.#runtime = runtime;
   }
 
-  /** Tells this log from now on. It hears of a server that is lost even if the last one did, but of no refusal twice. */
+  /** Tells this log from now on: of a lost server even if the last log was told, of a refusal only if that was not. */
   open(log: Log): void {
     this.#log = log;
     this.#loggedCodes.clear();
