@@ -3,7 +3,7 @@ import { createConnection } from 'node:net';
 import { text } from 'node:stream/consumers';
 import type { InjectOptions, LightMyRequestResponse } from 'fastify';
 import { test } from 'tap';
-import { build, carriesHeaders, FORGED, HEROKU, HTTPS, isRefusal, listen, PAGE } from './support/app.ts';
+import { build, checkHeaders, FORGED, HEROKU, HTTPS, checkRefusal, listen, PAGE } from './support/app.ts';
 import { unavailable } from './support/recorder.ts';
 
 function cookieOf(response: LightMyRequestResponse): string {
@@ -71,7 +71,7 @@ await test('a prefetch counts nothing', async (t) => {
   const { app, counters } = await build(t);
   for (const purpose of ['prefetch', 'prefetch;prerender', 'prefetch; prerender', 'prefetch;anonymous-client-ip']) {
     const response = await app.inject({ url: '/', headers: { 'sec-purpose': purpose, cookie: FORGED, ...PAGE } });
-    isRefusal(t, response, 503, purpose);
+    checkRefusal(t, response, 503, purpose);
     t.equal(response.headers['cache-control'], 'no-store');
   }
   t.strictSame(counters.heard(), []);
@@ -111,7 +111,7 @@ await test('POST takes a body of up to 1 KB of any type, and ignores it', async 
   }
   for (const type of ['application/json', 'text/plain', '%%%']) {
     const headers = { cookie: FORGED, 'content-type': type };
-    isRefusal(t, await app.inject({ method: 'POST', url: '/', headers, payload: 'x'.repeat(1025) }), 413, type);
+    checkRefusal(t, await app.inject({ method: 'POST', url: '/', headers, payload: 'x'.repeat(1025) }), 413, type);
     t.strictSame(counters.heard(), [], 'nothing ends');
   }
 });
@@ -123,7 +123,7 @@ await test('a body of unknown length is measured as it comes', async (t) => {
   const chunk = (length: number): string => `${length.toString(16)}\r\n${'x'.repeat(length)}\r\n0\r\n\r\n`;
   t.equal((await send('POST / HTTP/1.1', fields, chunk(1024))).statusCode, 303);
   t.strictSame(counters.heard(), ['end']);
-  isRefusal(t, await send('POST / HTTP/1.1', fields, chunk(1025)), 413, 'one more');
+  checkRefusal(t, await send('POST / HTTP/1.1', fields, chunk(1025)), 413, 'one more');
   t.strictSame(counters.heard(), []);
 });
 
@@ -135,7 +135,7 @@ await test('a POST from another site ends nothing', async (t) => {
     const headers = { cookie, 'sec-fetch-site': site, 'content-type': 'application/x-www-form-urlencoded' };
     return { method: 'POST', url: '/', headers, payload: 'a=b' };
   };
-  isRefusal(t, await app.inject(post('cross-site')), 403, 'cross-site');
+  checkRefusal(t, await app.inject(post('cross-site')), 403, 'cross-site');
   t.strictSame(counters.heard(), []);
   t.equal((await app.inject({ url: '/', headers: { cookie } })).body, 'Hello #2\n');
   for (const site of ['same-origin', 'same-site', 'none']) {
@@ -189,13 +189,13 @@ await test('while the store is unreachable, the visitor is told so in plain word
         t.equal(headers['retry-after'], '1');
         t.equal(headers.refresh, accept === PAGE ? '2' : undefined, 'the page reloads without a script');
         if (accept !== PAGE) {
-          isRefusal(t, answer, 503, code, { https: true });
+          checkRefusal(t, answer, 503, code, { https: true });
           continue;
         }
         t.match({ statusCode, ...headers }, { statusCode: 503, 'content-type': 'text/html; charset=utf-8' });
         t.notOk(headers['set-cookie'], 'the cookie stays as it is');
         t.notMatch(body, /secret/);
-        carriesHeaders(t, headers, { https: true });
+        checkHeaders(t, headers, { https: true });
       }
     }
   }
@@ -210,7 +210,7 @@ await test('an error that nobody foresaw shows nothing of itself, and is logged 
     counters.failure = new Error('a secret of Memcached at secret.example');
     for (const method of ['GET', 'POST'] as const) {
       const headers = { cookie: FORGED, ...PAGE };
-      isRefusal(t, await app.inject({ method, url: '/?a=secret', headers }), 500, method);
+      checkRefusal(t, await app.inject({ method, url: '/?a=secret', headers }), 500, method);
     }
     const err = { message: 'a secret of Memcached at secret.example', stack: /app\.test\.ts/ };
     t.match(log, [

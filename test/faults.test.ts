@@ -1,5 +1,6 @@
 import { test, type Test } from 'tap';
 import { until } from '../tools/processes.ts';
+import { FORGED } from './support/app.ts';
 import { NO_LOGIN, startMemcached } from './support/memcached.ts';
 import { AT_ONCE, BACK, IN_TIME, violations, Visitor, type Greeting } from './support/visitors.ts';
 import { startWeb, UNCOVERED, type Web } from './support/web.ts';
@@ -58,7 +59,7 @@ await test('faults of a store', async (t) => {
     ...(NO_LOGIN ? {} : { MEMCACHE_USERNAME: LOGIN.username, MEMCACHE_PASSWORD: LOGIN.password }),
   });
   const visitors = Array.from({ length: 10 }, () => new Visitor(web.url));
-  const [newcomer, forger] = [new Visitor(web.url), new Visitor(web.url, 'sid=AAAAAAAAAAAAAAAAAAAAAAAA')];
+  const [newcomer, forger] = [new Visitor(web.url), new Visitor(web.url, FORGED)];
   t.teardown(() => Promise.all([newcomer, forger, ...visitors].map((visitor) => visitor.stop())));
   for (const visitor of visitors) t.equal((await visitor.ask()).count, 1);
 
@@ -80,6 +81,7 @@ await test('faults of a store', async (t) => {
     for (const { greetings } of visitors) {
       const counts = greetings.flatMap(({ count }) => count ?? []);
       t.ok((counts.at(-1) ?? 0) - counts.length <= 1, 'only what was written before the stall is counted during it');
+      t.equal(greetings.filter(({ isNew }) => isNew).length, 1, 'nobody had to start over');
     }
     t.equal((await newcomer.ask()).count, 1);
     t.equal((await forger.ask()).count, 1, 'an unknown id was never adopted');

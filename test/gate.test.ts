@@ -1,7 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { FastifyInstance } from 'fastify';
 import { test } from 'tap';
-import { build, carriesHeaders, FORGED, HEROKU, HTTPS, isRefusal, listen } from './support/app.ts';
+import { build, checkHeaders, FORGED, HEROKU, HTTPS, checkRefusal, listen } from './support/app.ts';
 
 const HTTP = { 'x-forwarded-proto': 'http', host: 'hello.example', cookie: FORGED };
 
@@ -19,7 +19,7 @@ await test('another method on / is refused, with whatever body', async (t) => {
       ['Content-Length: 20000\r\n', 'x'.repeat(20_000)],
     ] as const) {
       const answer = await send(`${method} / HTTP/1.1`, `${host}Cookie: ${FORGED}\r\n${fields}`, body);
-      isRefusal(t, answer, 405, `${method} ${fields}`);
+      checkRefusal(t, answer, 405, `${method} ${fields}`);
       t.equal(answer.headers.allow, 'GET, HEAD, POST');
       t.match(answer.headers, { 'cache-control': 'no-store', vary: 'Accept', 'x-dyno': 'local' });
     }
@@ -38,12 +38,12 @@ await test('another path is not found, also a malformed one', async (t) => {
   for (const path of [...paths, ...malformed, ...absolute]) {
     for (const method of ['GET', 'HEAD', 'POST', 'PUT', 'OPTIONS', 'PROPFIND']) {
       const answer = await send(`${method} ${path} HTTP/1.1`, `Host: a.example\r\nCookie: ${FORGED}\r\n`);
-      isRefusal(t, answer, 404, `${method} ${path}`, { isHead: method === 'HEAD' });
+      checkRefusal(t, answer, 404, `${method} ${path}`, { isHead: method === 'HEAD' });
     }
   }
   // To Fastify's router the path of these is not /.
   for (const request of ['GET ftp://a.example/', 'POST ftp://a.example/', 'GET http://%/', 'POST http://%/'])
-    isRefusal(t, await send(`${request} HTTP/1.1`, 'Host: a.example\r\n'), 404, request);
+    checkRefusal(t, await send(`${request} HTTP/1.1`, 'Host: a.example\r\n'), 404, request);
   t.strictSame(counters.heard(), []);
 });
 
@@ -79,7 +79,7 @@ await test('on Heroku plain http is sent to https', async (t) => {
     t.equal(response.headers['cache-control'], 'no-store');
     t.notOk(response.headers['set-cookie']);
     t.equal(response.body, '');
-    carriesHeaders(t, response.headers);
+    checkHeaders(t, response.headers);
   }
   const { send } = await listen(app);
   for (const target of ['*', '*@evil.example/', '*?a=b']) {
@@ -89,7 +89,7 @@ await test('on Heroku plain http is sent to https', async (t) => {
   }
   for (const host of ['', 'Host: \r\n']) {
     const ancient = await send('GET / HTTP/1.0', `${host}X-Forwarded-Proto: http\r\nCookie: ${FORGED}\r\n`);
-    isRefusal(t, ancient, 400, 'without a host there is nowhere to send it');
+    checkRefusal(t, ancient, 400, 'without a host there is nowhere to send it');
   }
   t.strictSame(counters.heard(), []);
 });
@@ -110,7 +110,7 @@ await test('on Heroku the redirect, the cookie and HSTS agree on the protocol', 
     const cookie = answer.headers['set-cookie'];
     const what = `${value} is ${protocol}`;
     t.equal(answer.statusCode, protocol === 'http' ? 308 : 200, what);
-    carriesHeaders(t, answer.headers, { https: protocol === 'https' });
+    checkHeaders(t, answer.headers, { https: protocol === 'https' });
     if (protocol === 'https') t.match(cookie, /^__Host-sid=[\w-]+; Path=\/; HttpOnly; Secure; SameSite=Lax$/, what);
     if (protocol === 'http') t.equal(cookie, undefined, what);
     if (protocol === 'none') t.match(cookie, /^sid=[\w-]+; Path=\/; HttpOnly; SameSite=Lax$/, what);
@@ -124,7 +124,7 @@ await test('off Heroku nothing that a client says of forwarding is believed', as
     const response = await app.inject({ url: '/', headers });
     t.equal(response.statusCode, 200, proto);
     t.match(response.headers['set-cookie'], /^sid=[\w-]+; Path=\/; HttpOnly; SameSite=Lax$/);
-    carriesHeaders(t, response.headers);
+    checkHeaders(t, response.headers);
   }
 });
 
@@ -145,7 +145,7 @@ await test('a refused request reaches no handler and no store, whatever hooks ot
   ] as const) {
     const response = await app.inject({ method, url, headers: { ...HTTP, 'x-forwarded-proto': proto } });
     t.equal(response.statusCode, status);
-    carriesHeaders(t, response.headers, { https: proto === 'https' });
+    checkHeaders(t, response.headers, { https: proto === 'https' });
   }
   t.equal((await app.inject({ url: '/', headers: HTTPS })).body, 'Hello #1\n');
   t.strictSame(handled, ['GET /'], 'this request alone, which would be behind the others');

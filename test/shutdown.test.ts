@@ -25,7 +25,10 @@ await test('a dyno that is stopped under load loses no request, though the route
   await until('both are busy', () => visitors.every(({ greetings }) => greetings.length > 5));
   t.equal(await stopped.stop(), 0);
   await Promise.all(visitors.map((visitor) => visitor.stop()));
-  t.strictSame(visitors.flatMap(violations), [], 'none failed, and each session counted without a gap');
+  t.strictSame(visitors.flatMap(violations), [], 'each session counted without a gap');
+  const all = visitors.flatMap(({ greetings }) => greetings);
+  t.equal(all.filter(({ status }) => status !== 200).length, 0, 'none failed');
+  t.equal(all.filter(({ isNew }) => isNew).length, visitors.length, 'nobody had to start over');
 });
 
 /** A connection to a web process, on which a test says exactly what is sent. */

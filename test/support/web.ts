@@ -76,6 +76,6 @@ export async function listening(t: Owner, server: Server, host = '127.0.0.1', po
 
 /** What a child needs to run, and to be covered, of this process's environment; none of the app's own variables. */
 export function systemEnvironment(): NodeJS.ProcessEnv {
-  const own = /^(PORT|HOST|DYNO|COUNTERS|SESSION_TTL|LOG_LEVEL|MEMCACHE.*)$/;
+  const own = /^(PORT|HOST|DYNO|COUNTERS|SESSION_TTL|LOG_LEVEL|MEMCACH.*)$/;
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => !own.test(name)));
 }
