@@ -1,13 +1,11 @@
 import { test, type Test } from 'tap';
 import { until } from '../tools/processes.ts';
 import { FORGED } from './support/app.ts';
-import { NO_LOGIN, startMemcached } from './support/memcached.ts';
+import { LOGIN, NO_LOGIN, startMemcached } from './support/memcached.ts';
 import { AT_ONCE, BACK, IN_TIME, violations, Visitor, type Greeting } from './support/visitors.ts';
 import { startWeb, UNCOVERED, type Web } from './support/web.ts';
 
 // One fault of each kind on real processes and sockets. test/memcached/client.test.ts simulates many more.
-
-const LOGIN = { username: 'app', password: 'secret' };
 
 interface Fault {
   begin: () => unknown;

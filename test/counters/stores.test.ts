@@ -5,11 +5,9 @@ import type { UnavailableCode } from '../../src/counters/counters.ts';
 import { PROBE_KEY } from '../../src/memcached/protocol.ts';
 import { until } from '../../tools/processes.ts';
 import { CountedSession, openCounters } from '../support/counters.ts';
-import { startMemcached, withLogin } from '../support/memcached.ts';
+import { LOGIN, startMemcached, withLogin } from '../support/memcached.ts';
 
 // What real stores say and do, and what the log and the code say of it.
-
-const LOGIN = { username: 'app', password: 'secret' };
 
 /** Opens counters, waits until a line in the log says what is wrong, and checks the code of what is asked then. */
 async function checkRefusal(

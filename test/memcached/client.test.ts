@@ -11,6 +11,7 @@ import { create, increment, type Operation } from '../../src/memcached/protocol.
 import { realRuntime } from '../../src/memcached/runtime.ts';
 import { readLines, start, until } from '../../tools/processes.ts';
 import { randomFrom } from '../support/clock.ts';
+import { NAME } from '../support/history.ts';
 import { Network } from '../support/network.ts';
 import { TOUCH } from '../support/packets.ts';
 import { listening } from '../support/web.ts';
@@ -29,7 +30,6 @@ await test('whatever befalls the store, in whatever order', async (t) => {
 });
 
 const KEY = 'k'.repeat(32);
-const NAME = 'Memcached at store.example:11211';
 const ADDRESSES = ['192.0.2.1', '192.0.2.2'];
 
 interface Options {

@@ -1,7 +1,7 @@
 import type { Client } from '../../src/memcached/client.ts';
 import type { ErrorCode, MemcachedError } from '../../src/memcached/server.ts';
 import { create, increment, PROBE_KEY, REMOVE } from '../../src/memcached/protocol.ts';
-import { AddressHistory, LogHistory, LoginHistory, LOSS, NAME } from './history.ts';
+import { AddressHistory, LogHistory, LoginHistory, LOSS, NAME, RETURN } from './history.ts';
 import type { Network, Observer, SimulatedSocket } from './network.ts';
 import { DELETE, INCREMENT, LOGIN, OK, NOT_FOUND, REFUSED, TOUCH, ttlOf, type Packet } from './packets.ts';
 
@@ -13,8 +13,8 @@ import { DELETE, INCREMENT, LOGIN, OK, NOT_FOUND, REFUSED, TOUCH, ttlOf, type Pa
 //  3. A call gives what the server answered to this very request. Within a session no number comes twice, or goes back.
 //  4. A call fails only because its own response is bad, its connection is lost, the server is failing, or it is late, and
 //     its code says which. Warming up needs a login that is set, has never worked, and is refused since less than 5 minutes.
-//     While the server is failing, a call fails at once, unless no attempt is under way, or the last began when nobody had asked
-//     for 3 s.
+//     While the server is failing, a call fails at once, unless it starts an attempt before its time: 200 ms after the last began,
+//     if that is over, or if nobody had asked for 3 s when it began.
 //  5. While a connection is ready, a call is written in the turn in which it came. Behind all calls of the turn comes the TOUCH
 //     of each INCREMENT, unless the server has failed twice when a TOUCH was due, and never answered one.
 //  6. A connection is lost at once for wrong bytes, after a second without a response, and never without a reason.
@@ -23,7 +23,7 @@ import { DELETE, INCREMENT, LOGIN, OK, NOT_FOUND, REFUSED, TOUCH, ttlOf, type Pa
 //     longest ago.
 //  8. While nobody asks there are at most 18 attempts a minute, and none after a loss that nobody noticed.
 //  9. When all is well again, calls are answered within 500 ms while visitors ask, and without any visitor there is a connection
-//     within 6 s. The visitor who then comes is served, and so is one who comes before. (This is in simulation.ts.)
+//     within 6 s. A visitor who comes before or after that is served. (This is in simulation.ts.)
 // 10. The log has a line for each change, and none beside it. (Its wording is in client.test.ts.)
 // 11. A closed client has no socket and no timer.
 // 12. Nothing is thrown but a MemcachedError; so no transition happens but those drawn.
@@ -46,13 +46,14 @@ interface Call {
  * What the network shows of the client, which itself is never asked:
  *
  * - `idle`: the connection was lost when nobody needed it, and nobody has asked since. No attempt may be made.
- * - `connecting`: calls may wait, or fail for the `failure` of the last connection.
+ * - `connecting`: calls must wait.
  * - `ready`: a request about a key has been answered. Calls must be written.
- * - `failing`: an attempt has failed at each address, and none that is older is under way. Calls must fail.
+ * - `failing`: an attempt has failed at each address, and none that is older is under way; or a call was met by a second of
+ *   silence. Calls must fail.
  */
 type State =
-  | { readonly name: 'closed' | 'idle' }
-  | { readonly name: 'connecting' | 'failing'; readonly failure: ErrorCode | undefined }
+  | { readonly name: 'closed' | 'idle' | 'connecting' }
+  | { readonly name: 'failing'; readonly reason: ErrorCode }
   | { readonly name: 'ready'; readonly socket: SimulatedSocket };
 
 /** Watches a client and its network, and knows what must hold. */
@@ -101,9 +102,9 @@ export class Checker implements Observer {
     return this.#state.name === 'closed';
   }
 
-  /** Why calls may fail. If they may, it has to make connections although nobody asks. */
-  get failure(): ErrorCode | undefined {
-    return 'failure' in this.#state ? this.#state.failure : undefined;
+  /** Whether it has to make a connection although nobody asks. */
+  get isConnecting(): boolean {
+    return this.#state.name === 'connecting' || this.#state.name === 'failing';
   }
 
   /** Whether an attempt began so lately that a call does not start another. */
@@ -118,7 +119,7 @@ export class Checker implements Observer {
   // What the client is told to do.
 
   open(): void {
-    if (this.isClosed) this.#state = { name: 'connecting', failure: undefined };
+    if (this.isClosed) this.#state = { name: 'connecting' };
     const log = (line: string): void => {
       if (!this.log.write(line, this.#now)) this.violate(10, `unknown, without a reason, or twice: ${line}`);
     };
@@ -135,9 +136,9 @@ export class Checker implements Observer {
   ask(kind: Kind, key: string, patience = 1000): void {
     const now = this.#now;
     const call: Call = { kind, key, at: now, deadline: this.isClosed ? now : now + patience };
-    const mayWait = this.#network.open.length === 0 || this.#beganInQuiet;
-    if (this.#state.name === 'idle' || (this.#state.name === 'failing' && mayWait))
-      this.#state = { name: 'connecting', failure: this.failure };
+    const startsAttempt = !this.hasJustTried && (this.#network.open.length === 0 || this.#beganInQuiet);
+    if (this.#state.name === 'idle' || (this.#state.name === 'failing' && startsAttempt))
+      this.#state = { name: 'connecting' };
     this.#askedAt = now;
     this.#calls.push(call);
     this.#client.call(this.#operations[kind], key, now + patience).then(
@@ -154,7 +155,6 @@ export class Checker implements Observer {
     this.#settled(call, given);
     this.answeredAt = this.#now;
     if (kind === 'create') this.keys.push(key);
-    if (this.#ready && this.log.losses.size > 0) this.violate(10, 'a call was served, and the log does not say so');
     if (given === undefined || this.spoilt.has(key)) return;
     const last = this.#last.get(key) ?? 0;
     if (given <= last) this.violate(3, `${given} was given after ${last}`);
@@ -182,7 +182,8 @@ export class Checker implements Observer {
   #outcomesOf({ written, deadline }: Call): (number | string | undefined)[] {
     const response = written?.socket.responses.get(written.opaque);
     if (response) return [this.#meaningOf(response)];
-    const reason = written ? written.socket.isClosed && written.socket.reason : this.failure;
+    const { socket } = written ?? {};
+    const reason = socket ? socket.isClosed && socket.reason : 'reason' in this.#state && this.#state.reason;
     return [...(reason ? [reason] : []), ...(this.#now >= deadline ? ['UNAVAILABLE'] : [])];
   }
 
@@ -223,9 +224,10 @@ export class Checker implements Observer {
       else this.violate(2, `${kind} was written for nobody`);
       if (socket !== this.#ready) this.violate(2, `${kind} was written on a connection that is not ready`);
     }
-    const touches = requests.filter(({ opcode }) => opcode === TOUCH).length;
-    const due = this.#touchFailures < 2 ? requests.filter((request) => kindOf(request) === 'increment').length : 0;
-    if (touches !== due) this.violate(5, `${touches} TOUCHes, not ${due}`);
+    const touches = requests.filter(({ opcode }) => opcode === TOUCH);
+    const due = this.#touchFailures < 2 ? requests.filter((request) => kindOf(request) === 'increment') : [];
+    const [touched, counted] = [touches, due].map((of) => of.map(({ key }) => key).join());
+    if (touched !== counted) this.violate(5, `TOUCH of ${touched}, not of ${counted}`);
     if (requests.some(({ opcode }, n) => opcode !== TOUCH && requests[n - 1]?.opcode === TOUCH))
       this.violate(5, 'a request behind a TOUCH, at which the server may hang up');
   }
@@ -239,8 +241,10 @@ export class Checker implements Observer {
       socket.reason = this.#login.answered(status, this.#now);
     } else if (key !== PROBE_KEY) {
       const isAwaited = this.#calls.some(({ written }) => written?.socket === socket && written.opaque === opaque);
-      if (this.#meaningOf(response) === 'COMMAND_REFUSED')
+      const meaning = this.#meaningOf(response);
+      if (meaning === 'COMMAND_REFUSED')
         this.log.add(this.#now, `${opcode} ${status}`, / refuses (INCREMENT|DELETE): /, 60_000);
+      else if (isAwaited && typeof meaning !== 'string') this.log.add(this.#now, 'return', RETURN);
       if (status !== REFUSED || !isAwaited) return;
       socket.reason = this.#login.refused(this.#now);
       this.log.add(this.#now, socket.reason, LOSS);
@@ -269,11 +273,13 @@ export class Checker implements Observer {
     const isOwing = outstanding.some(({ request }) => request.opcode !== TOUCH);
     if (isReady && !isOwing) {
       const isNeeded = this.#calls.some(({ written }) => !written);
-      this.#state = isNeeded ? { name: 'connecting', failure: undefined } : { name: 'idle' };
+      this.#state = { name: isNeeded ? 'connecting' : 'idle' };
     } else {
       const isOldest = this.#network.open.every((other) => other.openedAt > socket.openedAt);
-      const isFailing = this.#state.name === 'failing' || (!isReady && isOldest && this.#addresses.isNoneLeft);
-      this.#state = { name: isFailing ? 'failing' : 'connecting', failure: reason };
+      // Without an address the look-up has failed, or there is only one.
+      const isNoneLeft = socket.address === undefined || this.#addresses.isEachTried;
+      const hasFailed = isReady ? socket.silence >= 1000 : isOldest && isNoneLeft;
+      this.#state = this.#state.name === 'failing' || hasFailed ? { name: 'failing', reason } : { name: 'connecting' };
       this.log.add(this.#now, reason, LOSS);
     }
   }
@@ -284,7 +290,8 @@ export class Checker implements Observer {
     if (this.isClosed && open.length > 0) this.violate(11, 'a closed client has a socket');
     if (open.length > 2) this.violate(7, `${open.length} sockets`);
     for (const { silence } of open) if (silence > 1000 + LATE_MS) this.violate(6, `${silence} ms of silence`);
-    if (this.log.owes('move')) this.violate(10, 'the log does not say that the address is another');
+    for (const kind of ['move', 'TOUCH', ...(this.#ready ? ['return'] : [])])
+      if (this.log.owes(kind, this.#now)) this.violate(10, `the log does not say: ${kind}`);
     if (this.isClosed && this.#calls.length > 0) this.violate(1, 'a call outlived the client');
     const unwritten = this.#calls.filter(({ written }) => !written);
     if (this.#state.name === 'failing' && unwritten.length > 0) this.violate(4, 'a call waits for a failing server');

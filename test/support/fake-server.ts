@@ -71,27 +71,29 @@ export class FakeServer {
 export class ServerConnection {
   readonly #server: FakeServer;
   readonly #send: (bytes: Buffer) => void;
-  readonly #hangUp: () => void;
+  readonly #sendEnd: () => void;
   #received: Buffer = Buffer.alloc(0);
   #isLoggedIn = false;
   #hasHungUp = false;
   /** Requests that wait because the store is stuck. */
-  #stuck: Packet[] = [];
+  #waiting: Packet[] = [];
   #held: Buffer | undefined;
 
-  constructor(server: FakeServer, send: (bytes: Buffer) => void, hangUp: () => void) {
+  constructor(server: FakeServer, send: (bytes: Buffer) => void, sendEnd: () => void) {
     this.#server = server;
     this.#send = send;
-    this.#hangUp = () => {
-      this.#hasHungUp = true;
-      hangUp();
-    };
+    this.#sendEnd = sendEnd;
+  }
+
+  hangUp(): void {
+    this.#hasHungUp = true;
+    this.#sendEnd();
   }
 
   accept(): void {
     if (this.#server.conditions.speaks !== 'too many') return;
     this.#send(Buffer.from('ERROR Too many open connections\r\n'));
-    this.#hangUp();
+    this.hangUp();
   }
 
   receive(bytes: Buffer): void {
@@ -99,29 +101,31 @@ export class ServerConnection {
     if (this.#hasHungUp) return;
     if (speaks === 'tls') {
       this.#send(TLS_ALERT);
-      this.#hangUp();
+      this.hangUp();
     }
-    if (speaks === 'text' && bytes.includes('\r\n')) this.#send(Buffer.from('ERROR\r\n'));
+    this.#received = Buffer.concat([this.#received, bytes]);
+    if (speaks === 'text' && this.#received.includes('\r\n')) this.#send(Buffer.from('ERROR\r\n'));
     if (speaks !== 'binary') return;
-    const { packets: requests, rest } = split(Buffer.concat([this.#received, bytes]));
+    const { packets: requests, rest } = split(this.#received);
     this.#received = rest;
     for (const request of requests) {
+      if (request.magic !== 0x80) return this.hangUp();
       if (request.opcode === LOGIN) this.#answer(request);
-      else this.#stuck.push(request);
+      else this.#waiting.push(request);
     }
     this.goOn();
   }
 
   /** Answers what waits, unless the store is stuck. */
   goOn(): void {
-    while (this.#server.conditions.store !== 'stuck' && this.#stuck.length > 0)
-      this.#answer(this.#stuck.shift() as Packet);
+    while (this.#server.conditions.store !== 'stuck' && this.#waiting.length > 0)
+      this.#answer(this.#waiting.shift() as Packet);
   }
 
   #answer(request: Packet): void {
     if (this.#hasHungUp) return;
     const { touch } = this.#server.conditions;
-    if (request.opcode === TOUCH && touch === 'hangs up') return this.#hangUp();
+    if (request.opcode === TOUCH && touch === 'hangs up') return this.hangUp();
     if (request.opcode === TOUCH && touch === 'silent') return;
     const bytes = request.opcode === LOGIN ? this.#logIn(request) : this.#execute(request);
     for (const sent of this.#tamper(bytes)) this.#send(sent);
@@ -150,8 +154,9 @@ export class ServerConnection {
     const ttl = opcode === DELETE ? undefined : packets.ttlOf(request);
     if (opcode === INCREMENT && !item && ttl !== undefined) {
       if (conditions.store === 'full') return response(request, packets.FULL, 'Out of memory');
-      items.set(key, { value: 1n, expires: clock.now + 1000 * ttl });
-      return response(request, OK, 1n);
+      const value = request.extras.readBigUInt64BE(8);
+      items.set(key, { value, expires: clock.now + 1000 * ttl });
+      return response(request, OK, value);
     }
     if (!item) return response(request, packets.NOT_FOUND, 'Not found');
     if (opcode === DELETE) {
@@ -165,7 +170,7 @@ export class ServerConnection {
     }
     if (item.value === 'text')
       return response(request, packets.NON_NUMERIC, 'Non-numeric server-side value for incr or decr');
-    item.value = BigInt.asUintN(64, item.value + 1n);
+    item.value = BigInt.asUintN(64, item.value + request.extras.readBigUInt64BE());
     return response(request, OK, item.value);
   }
 

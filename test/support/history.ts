@@ -5,12 +5,12 @@ import { OK, REFUSED, UNKNOWN } from './packets.ts';
 
 /** What a refused login means. */
 export class LoginHistory {
-  readonly #isSet: boolean;
+  readonly #hasLogin: boolean;
   #firstRefusalAt: number | undefined;
   #hasWorked = false;
 
-  constructor(isSet: boolean) {
-    this.#isSet = isSet;
+  constructor(hasLogin: boolean) {
+    this.#hasLogin = hasLogin;
   }
 
   /** Gives why a connection is lost by this response to its login, if it is. */
@@ -22,7 +22,7 @@ export class LoginHistory {
   }
 
   refused(now: number): ErrorCode {
-    if (!this.#isSet) return 'LOGIN_REQUIRED';
+    if (!this.#hasLogin) return 'LOGIN_REQUIRED';
     this.#firstRefusalAt ??= now;
     return this.#hasWorked || now >= this.#firstRefusalAt + 300_000 ? 'LOGIN_REFUSED' : 'WARMING_UP';
   }
@@ -39,9 +39,8 @@ export class AddressHistory {
     this.#all = all;
   }
 
-  /** Whether each has been tried, or the name was not looked up. */
-  get isNoneLeft(): boolean {
-    return this.#picks.size === 0 || this.#picks.size === this.#all.length;
+  get isEachTried(): boolean {
+    return this.#picks.size === this.#all.length;
   }
 
   /** Takes a pick, and gives whether it was due. `underWay` holds it as well. */
@@ -65,6 +64,14 @@ export class AddressHistory {
 
 export const NAME = 'Memcached at store.example:11211';
 export const LOSS = / is not available: ./;
+export const RETURN = / is available again$/;
+
+interface News {
+  readonly at: number;
+  readonly kind: string;
+  readonly words: RegExp;
+  readonly pause: number;
+}
 
 /** What the log has said, and what it may say: only what has happened in this very moment. */
 export class LogHistory {
@@ -73,33 +80,32 @@ export class LogHistory {
   readonly losses = new Set<string>();
   /** Everything else that it has said, by its kind. */
   readonly #saidAt = new Map<string, number>();
-  #news: { readonly at: number; readonly kind: string; readonly words: RegExp; readonly pause: number }[] = [];
+  #news: News[] = [];
 
   /** Something has happened, which may be said unless its kind was said less than `pause` ms before. */
   add(at: number, kind: string, words: RegExp, pause = Infinity): void {
     this.#news = [...this.#news.filter((other) => other.at === at), { at, kind, words, pause }];
   }
 
-  /** Whether something of this kind has not been said yet. */
-  owes(kind: string): boolean {
-    return this.#news.some((news) => news.kind === kind);
+  /** Whether something of this kind is to be said, and has not been. */
+  owes(kind: string, now: number): boolean {
+    return this.#news.some((news) => news.at === now && news.kind === kind && !this.#isRepeated(news));
   }
 
   /** Takes a line, and gives whether it may be said. */
   write(line: string, now: number): boolean {
     this.lines.push(line);
-    if (line === `${NAME} is available again`) {
-      const wasLost = this.losses.size > 0;
-      this.losses.clear();
-      return wasLost;
-    }
-    const isNew = (kind: string, pause: number): boolean =>
-      !this.losses.has(kind) && now - (this.#saidAt.get(kind) ?? -Infinity) >= pause;
-    const news = this.#news.findLast((it) => it.at === now && it.words.test(line) && isNew(it.kind, it.pause));
+    const news = this.#news.findLast((it) => it.at === now && it.words.test(line) && !this.#isRepeated(it));
     if (!news || !line.startsWith(NAME)) return false;
     if (news.words === LOSS) this.losses.add(news.kind);
+    else if (news.words === RETURN) this.losses.clear();
     else this.#saidAt.set(news.kind, now);
     this.#news = this.#news.filter((other) => other !== news);
     return true;
+  }
+
+  #isRepeated({ at, kind, words, pause }: News): boolean {
+    if (words === RETURN) return this.losses.size === 0;
+    return this.losses.has(kind) || at - (this.#saidAt.get(kind) ?? -Infinity) < pause;
   }
 }

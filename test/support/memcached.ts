@@ -3,6 +3,8 @@ import type { Owner } from './program.ts';
 
 export type { Login, Memcached } from '../../tools/memcached.ts';
 
+export const LOGIN = { username: 'app', password: 'secret' };
+
 /** Why a test that logs in cannot run here; empty if it can. In CI it has to. */
 export const NO_LOGIN = process.env.CI ? '' : tools.whyNoLogin();
 

@@ -166,6 +166,8 @@ export class SimulatedSocket extends EventEmitter {
   readonly #server: ServerConnection;
   readonly openedAt: number;
   #cancelConnect: (() => void) | undefined;
+  /** When the attempt that is under way succeeds or is refused. */
+  #connectDue = Infinity;
   #isConnected = false;
   #undelivered: Buffer = Buffer.alloc(0);
   /** Requests that were written, and whose response has not come, oldest first. */
@@ -239,7 +241,6 @@ export class SimulatedSocket extends EventEmitter {
     this.#fail(this.reason ?? 'UNAVAILABLE');
     this.#close();
     this.emit('error', new Error(message));
-    this.emit('close');
   }
 
   /** Breaks it after so many more bytes in one direction. */
@@ -252,7 +253,12 @@ export class SimulatedSocket extends EventEmitter {
     this.#up.isHole = this.#down.isHole = true;
   }
 
-  /** The server closes its side politely. */
+  /** The server closes its side politely, behind what it has sent. */
+  hangUp(): void {
+    if (this.#isConnected) this.#server.hangUp();
+  }
+
+  /** The client hears of that. */
   end(): void {
     if (this.isClosed || !this.#isConnected) return;
     this.#up.stop();
@@ -282,7 +288,8 @@ export class SimulatedSocket extends EventEmitter {
     const { connect, slow } = this.#network.reach(this.address);
     if (connect === 'silent') this.#up.isHole = true;
     if (this.#up.isHole) return;
-    this.#cancelConnect = clock.at(clock.now + conditions.up + conditions.down + slow, () => {
+    this.#connectDue = Math.min(this.#connectDue, clock.now + conditions.up + conditions.down + slow);
+    this.#cancelConnect = clock.at(this.#connectDue, () => {
       if (connect === 'refuse') return this.break(`connect ECONNREFUSED ${this.address}:11211`);
       this.#isConnected = true;
       this.emit('connect');
@@ -296,20 +303,20 @@ export class SimulatedSocket extends EventEmitter {
       pipe.breaksAfter = rest;
       return arrive(piece);
     }
-    arrive(piece.subarray(0, pipe.breaksAfter));
+    if (pipe.breaksAfter > 0) arrive(piece.subarray(0, pipe.breaksAfter));
     this.break('read ECONNRESET');
   }
 
   #deliver(piece: Buffer): void {
     if (piece.length === 0) return this.end();
     let bytes = this.#undelivered.length > 0 ? Buffer.concat([this.#undelivered, piece]) : piece;
-    let isRefused = false;
+    let isBroken = false;
     while (bytes.length > 0) {
       const due = this.outstanding[0]?.request;
-      isRefused = isWrong(bytes, due);
-      if (isRefused) this.#fail(this.responses.size > 0 ? 'UNAVAILABLE' : 'NOT_MEMCACHED');
+      isBroken = isWrong(bytes, due);
+      if (isBroken) this.#fail(this.responses.size > 0 ? 'UNAVAILABLE' : 'NOT_MEMCACHED');
       const [response] = split(bytes).packets;
-      if (isRefused || !response || !due) break;
+      if (isBroken || !response || !due) break;
       bytes = bytes.subarray(24 + bytes.readUInt32BE(8));
       this.outstanding.shift();
       this.responses.set(due.opaque, response);
@@ -317,6 +324,6 @@ export class SimulatedSocket extends EventEmitter {
     }
     this.#undelivered = bytes;
     this.emit('data', piece);
-    if (isRefused && !this.isClosed) this.#network.observer?.violate?.(6, 'wrong bytes were not noticed');
+    if (isBroken && !this.isClosed) this.#network.observer?.violate?.(6, 'wrong bytes were not noticed');
   }
 }

@@ -8,6 +8,7 @@ const NEVER_CREATE = 0xffffffff;
 
 /** A request or a response. */
 export interface Packet {
+  readonly magic: number;
   readonly opcode: number;
   readonly opaque: number;
   readonly status: number;
@@ -25,6 +26,7 @@ export function split(bytes: Buffer): { packets: Packet[]; rest: Buffer } {
     const value = key + rest.readUInt16BE(2);
     const end = 24 + rest.readUInt32BE(8);
     packets.push({
+      magic: rest.readUInt8(0),
       opcode: rest.readUInt8(1),
       opaque: rest.readUInt32BE(12),
       status: rest.readUInt16BE(6),

@@ -29,8 +29,8 @@ class Simulation {
   readonly #random: () => number;
   readonly #network: Network;
   readonly #server: FakeServer;
-  /** Whether all is well again: what a fault set back later would then be wrong. */
-  #isHealed = false;
+  /** How often all has been well again: a fault from before must not be undone after that. */
+  #recoveries = 0;
   #hasVanished = false;
   #asked = 0;
 
@@ -51,7 +51,6 @@ class Simulation {
   async run(): Promise<void> {
     this.checker.open();
     for (let rounds = this.#pick([1, 1, 1, 2]); rounds > 0 && this.checker.violations.length === 0; rounds -= 1) {
-      this.#isHealed = false;
       await this.#suffer();
       if (this.checker.isClosed) this.checker.open();
       const isAlone = this.#chance(0.25);
@@ -76,7 +75,7 @@ class Simulation {
       this.#in(at, () => this.#visit());
     for (let n = this.#upTo(8); n > 0; n -= 1) this.#in(this.#upTo(ends), this.#pick(this.#faults));
     for (let n = this.#chance(0.15) ? 1 + this.#upTo(3) : 0; n > 0; n -= 1)
-      this.#in(this.#upTo(ends), () => this.#turn());
+      this.#in(this.#upTo(ends), () => this.#openOrClose());
     await this.#pass(ends);
   }
 
@@ -96,7 +95,7 @@ class Simulation {
   }
 
   /** Opens what is closed, closes what is open, or does so twice. */
-  #turn(): void {
+  #openOrClose(): void {
     if (this.checker.isClosed || this.#chance(0.2)) this.checker.open();
     else this.checker.close();
     if (this.#chance(0.3)) this.checker.open();
@@ -120,7 +119,7 @@ class Simulation {
     () => this.#forAWhile(this.#server.conditions, { touch: this.#pick(['refused', 'hangs up', 'silent']) }),
     () => this.#forAWhile(this.#server.conditions, { speaks: this.#pick(['text', 'too many', 'tls']) }),
     () => this.#each((socket) => socket.breakAfter(this.#pick(['up', 'down']), this.#upTo(100))),
-    () => this.#each((socket) => socket.end()),
+    () => this.#each((socket) => socket.hangUp()),
     () => this.#each((socket) => socket.break('read ECONNRESET')),
     () => {
       this.#hasVanished = true;
@@ -143,7 +142,7 @@ class Simulation {
     () => void (this.#server.conditions.isLoginRequired = true),
     () => void (this.#server.conditions.speaks = this.#pick(['text', 'too many', 'tls'])),
     () => this.#each((socket) => socket.break('read ECONNRESET')),
-    () => this.#each((socket) => socket.end()),
+    () => this.#each((socket) => socket.hangUp()),
   ];
 
   #each(befall: (socket: SimulatedSocket) => void): void {
@@ -156,11 +155,12 @@ class Simulation {
 
   #forAWhile<Conditions extends object>(conditions: Conditions, changes: Partial<Conditions>): void {
     const before = { ...conditions };
+    const recoveries = this.#recoveries;
     Object.assign(conditions, changes);
     this.#network.hasten();
     const names = Object.keys(changes) as (keyof Conditions)[];
     this.#in(1 + this.#upTo(this.#chance(0.3) ? 3000 : 400), () => {
-      if (this.#isHealed) return;
+      if (this.#recoveries > recoveries) return;
       for (const name of names) conditions[name] = before[name];
       this.#network.hasten();
     });
@@ -179,7 +179,7 @@ class Simulation {
 
   async #recover(isAlone: boolean): Promise<void> {
     const { checker } = this;
-    this.#isHealed = true;
+    this.#recoveries += 1;
     this.#network.heal();
     const distance = this.#pick([2, 2, 2, 300, 450, 900]);
     this.#network.conditions.down = distance;
@@ -203,7 +203,7 @@ class Simulation {
     // Those who asked a moment ago may be told that it is failing, as long as an attempt from before is silent.
     await this.#pass(isVisited ? (isAlone ? 0 : 1100) + this.#upTo(3000) : BACK_ALONE_MS);
     while (checker.hasJustTried) await this.#pass(50);
-    if (!isVisited && checker.failure) checker.violate(9, `no connection within ${BACK_ALONE_MS} ms`);
+    if (!isVisited && checker.isConnecting) checker.violate(9, `no connection within ${BACK_ALONE_MS} ms`);
     const served = checker.keys.length;
     checker.ask('create', this.#newKey());
     await this.#pass(300);
