@@ -138,7 +138,7 @@ async function carryOut(command: string): Promise<void> {
 
 /** Carries out a command, and gives what to say then. */
 async function obey(command: string): Promise<string> {
-  const [, dyno] = /^restart\s+(\S+)$/.exec(command) ?? [];
+  const [, name] = /^restart\s+(\S+)$/.exec(command) ?? [];
   const [, order] = /^store\s+(stop|start|stall|resume)$/.exec(command) ?? [];
   if (/^(web=)?\d+$/.test(command)) {
     const wanted = readQuantity(command);
@@ -146,10 +146,11 @@ async function obey(command: string): Promise<string> {
     await formation.scale(wanted);
     return `Scaled to ${several(wanted, 'dyno')}`;
   }
-  if (dyno !== undefined) {
-    terminal.print(`Restarting ${dyno}...`);
-    await formation.restart(dyno);
-    return `Restarted ${dyno}`;
+  if (name !== undefined) {
+    const dyno = formation.find(name);
+    terminal.print(`Restarting ${name}...`);
+    await dyno.restart();
+    return `Restarted ${name}`;
   }
   if (order !== undefined) {
     if (store) return store.change(order);

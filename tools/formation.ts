@@ -39,12 +39,11 @@ export class Formation {
     await Promise.all([...surplus.map((dyno) => dyno.stop()), ...added.map((dyno) => dyno.start())]);
   }
 
-  /** Stops a dyno and starts it again. Fails if there is none of that name. */
-  async restart(name: string): Promise<void> {
+  /** Fails if there is none of that name. */
+  find(name: string): Dyno {
     const dyno = this.#dynos.find((one) => one.name === name);
-    if (!dyno) throw new Error(`No dyno is named ${name}; running: ${this.#dynos.map((one) => one.name).join(', ')}`);
-    await dyno.stop();
-    await dyno.start();
+    if (dyno) return dyno;
+    throw new Error(`No dyno is named ${name}; running: ${this.#dynos.map((one) => one.name).join(', ')}`);
   }
 }
 
@@ -106,6 +105,11 @@ class Dyno {
     clearTimeout(this.#pause);
     this.#surroundings.router.remove(this.name);
     if (this.#child) await stop(this.#child);
+  }
+
+  async restart(): Promise<void> {
+    await this.stop();
+    await this.start();
   }
 
   #ended(how: string): void {
