@@ -117,6 +117,15 @@ export class Visitor {
     await this.page.getByRole('button', { name: button }).click();
   }
 
+  /** Keeps sending, on a clock that a test moves, until all five dynos have answered. */
+  async keepSending(): Promise<void> {
+    const answered = new Set<string | undefined>();
+    this.page.on('response', (response) => answered.add(response.headers()['x-dyno']));
+    await this.page.clock.install();
+    await this.click('Keep sending');
+    while (answered.size < 5) await this.page.clock.runFor(200);
+  }
+
   /** Puts greetings in place of this tab's own, and reloads the page. */
   async remember(greetings: readonly { count: number; dyno: string }[], store = 'memcached'): Promise<void> {
     const dynos = [...new Set(greetings.map(({ dyno }) => dyno))];
