@@ -14,13 +14,12 @@ const TICK_MS = 25;
 /** How long an attempt may be silent before another one is made beside it. */
 const SECOND_ATTEMPT_MS = 200;
 
-const REPLACED = new MemcachedError('UNAVAILABLE', 'another attempt takes its place');
-
 type State =
   | { readonly name: 'idle' | 'connecting' | 'ready' }
   | { readonly name: 'failing' | 'closed'; readonly reason: MemcachedError };
 
 const CLOSED = { name: 'closed', reason: new MemcachedError('UNAVAILABLE', 'its client is closed') } as const;
+const REPLACED = new MemcachedError('UNAVAILABLE', 'another attempt takes its place');
 
 /** The arrows below. */
 const TRANSITIONS: Readonly<Record<State['name'], readonly State['name'][]>> = {
@@ -37,8 +36,8 @@ const TRANSITIONS: Readonly<Record<State['name'], readonly State['name'][]>> = {
  *     closed ------1--> connecting   it is opened
  *     idle --------2--> connecting   a call comes
  *     connecting --3--> ready        an attempt to connect succeeds
- *     connecting --4--> failing      the oldest attempt fails, and every address has been tried since the last success
- *     ready -------5--> failing      the connection is lost after a second of silence in which a call awaited its response
+ *     connecting --4--> failing      the server refuses; or the oldest attempt fails, and no address is untried since the last success
+ *     ready -------5--> failing      the connection is lost after a second of silence, while it owed a call its response
  *     ready -------6--> idle         it is lost otherwise, with no call written or waiting
  *     ready -------7--> connecting   it is lost otherwise
  *     failing -----8--> ready        an attempt succeeds
@@ -50,12 +49,14 @@ const TRANSITIONS: Readonly<Record<State['name'], readonly State['name'][]>> = {
  * and `closed`, with the reason of that state. Attempts are made in `connecting` and `failing`.
  */
 export class Client {
+  /** What the log calls the server. */
+  readonly name: string;
   readonly #runtime: Runtime;
   readonly #server: ServerRecord;
   readonly #pace: Pace;
   readonly #addresses = new Addresses();
   #state: State = CLOSED;
-  /** The ready one, or up to two attempts, oldest first. One that is given up is taken out before it is lost: no failure. */
+  /** The ready one, or up to two attempts, oldest first. */
   #connections: Connection[] = [];
   /** Calls that have not been written. */
   #waiting: Call[] = [];
@@ -67,14 +68,10 @@ export class Client {
     this.#runtime = runtime;
     this.#server = new ServerRecord(server, runtime);
     this.#pace = new Pace(runtime);
+    this.name = this.#server.name;
   }
 
-  /** What the log calls the server. */
-  get name(): string {
-    return this.#server.name;
-  }
-
-  /** For how many milliseconds it has been failing, attempts included; 0 if it is not. Only a handshake or `close` ends that. */
+  /** How long ago it began to fail, in milliseconds, if no handshake has succeeded and it has not been closed since; otherwise 0. */
   failingFor(): number {
     return this.#failingSince === undefined ? 0 : this.#runtime.now() - this.#failingSince;
   }
@@ -111,8 +108,8 @@ export class Client {
 
   #start(operation: Operation, key: string, deadline: number): Call {
     this.#pace.callCame();
-    const mayAttempt = this.#state.name === 'failing' && this.#pace.maySkip(this.#connections.length > 0);
-    if (mayAttempt) this.#pace.skip();
+    const mayAttempt = this.#state.name === 'failing' && this.#pace.mayEndPause(this.#connections.length > 0);
+    if (mayAttempt) this.#pace.endPause();
     if (mayAttempt || this.#state.name === 'idle') this.#connect(); // 10, 2
     if ('reason' in this.#state) throw this.#state.reason;
     const call = new Call(operation, key, deadline);
@@ -128,7 +125,7 @@ export class Client {
       // This runs after the socket's event, which may have lost the connection as well.
       if (this.#state.name === 'ready') {
         // A connection that has served is replaced at once.
-        this.#pace.skip();
+        this.#pace.endPause();
         this.#server.logAvailable();
       }
       return outcome === 'ok' ? count : undefined;
@@ -154,6 +151,8 @@ export class Client {
 
   #connect(): void {
     this.#enter({ name: 'connecting' });
+    // After arrow 10 there may be some. What has long been silent must not end the wait of the call that comes now.
+    this.#giveUp(this.#connections.filter(({ silence }) => silence >= SECOND_ATTEMPT_MS));
     this.#attemptIfDue();
   }
 
@@ -164,7 +163,7 @@ export class Client {
   #attemptIfDue(): void {
     const newest = this.#connections.at(-1);
     if (!this.#pace.isDue() || (newest && newest.silence < SECOND_ATTEMPT_MS)) return;
-    for (const second of this.#connections.splice(1)) second.lose(REPLACED);
+    this.#giveUp(this.#connections.slice(1));
     this.#pace.attemptBegan();
     void this.#attempt();
   }
@@ -182,9 +181,7 @@ export class Client {
   }
 
   #ready(connection: Connection): void {
-    const others = this.#connections.filter((other) => other !== connection);
-    this.#connections = [connection];
-    for (const other of others) other.lose(REPLACED);
+    this.#giveUp(this.#connections.filter((other) => other !== connection));
     this.#server.logAddress(connection.address, this.#addresses.lastServed);
     this.#addresses.served(connection.address);
     this.#enter({ name: 'ready' }); // 3, 8
@@ -192,26 +189,30 @@ export class Client {
     this.#write();
   }
 
+  /** Closes attempts that are needed no more. They leave the list first, so their loss is no failure. */
+  #giveUp(attempts: readonly Connection[]): void {
+    this.#connections = this.#connections.filter((each) => !attempts.includes(each));
+    for (const attempt of attempts) attempt.lose(REPLACED);
+  }
+
   #lost(connection: Connection, reason: MemcachedError): void {
-    if (!this.#connections.includes(connection)) return;
-    const isOldest = connection === this.#connections[0];
-    // A new list, as #tick() may be going through the old one.
-    this.#connections = this.#connections.filter((other) => other !== connection);
-    if (this.#state.name !== 'ready') return this.#attemptFailed(connection, isOldest, reason);
+    const index = this.#connections.indexOf(connection);
+    if (index < 0) return;
+    this.#connections.splice(index, 1);
+    if (this.#state.name !== 'ready') return this.#attemptFailed(connection, index === 0, reason);
     const { owesCalls, hasTimedOut } = connection;
     if (owesCalls && hasTimedOut) return this.#fail(reason); // 5
     if (owesCalls) this.#server.logUnavailable(reason);
-    const isNeeded = owesCalls || this.#waiting.length > 0;
-    if (!isNeeded) return this.#enter({ name: 'idle' }); // 6
-    this.#connect(); // 7
+    if (owesCalls || this.#waiting.length > 0) return this.#connect(); // 7
+    this.#enter({ name: 'idle' }); // 6
   }
 
   #attemptFailed({ address }: Connection, isOldest: boolean, reason: MemcachedError): void {
-    this.#pace.attemptFailed(reason.code !== 'UNAVAILABLE');
-    // Without an address the look-up has failed, or the host is an address itself.
+    const isRefused = reason.code !== 'UNAVAILABLE';
+    this.#pace.attemptFailed(isRefused);
     const isAnyUntried = address !== undefined && this.#addresses.isAnyUntried;
     // The oldest may succeed although the second has failed, and no step of it takes longer than a second.
-    const mayWait = this.#state.name === 'connecting' && (isAnyUntried || !isOldest);
+    const mayWait = this.#state.name === 'connecting' && !isRefused && (isAnyUntried || !isOldest);
     if (!mayWait) this.#fail(reason); // 4, 9
   }
 
@@ -234,7 +235,7 @@ export class Client {
 
   #tick(): void {
     this.#isTicking = false;
-    for (const connection of this.#connections) connection.expire();
+    for (const connection of [...this.#connections]) connection.expire();
     this.#expireWaiting();
     const isAttempting = ['connecting', 'failing'].includes(this.#state.name);
     if (isAttempting) this.#attemptIfDue();

@@ -59,7 +59,7 @@ interface Outstanding {
  * good, and none of its state is reused.
  */
 export class Connection {
-  /** The one that was picked, once the server's name has been looked up. */
+  /** Undefined until the server's name has been looked up, and always if its host is an address. */
   address: string | undefined;
   readonly #runtime: Runtime;
   readonly #server: ServerRecord;
@@ -89,13 +89,13 @@ export class Connection {
     this.#connectingSince = runtime.now();
     this.#socket = runtime.connect((addresses) => (this.address = pick(addresses)));
     this.#socket.on('data', (piece: Buffer) => this.#read(piece));
-    this.#socket.on('error', ({ message }) => this.#fail('UNAVAILABLE', message));
-    this.#socket.on('end', () => this.#fail('UNAVAILABLE', 'it closed the connection'));
+    this.#socket.on('error', ({ message }) => this.#break('UNAVAILABLE', message));
+    this.#socket.on('end', () => this.#break('UNAVAILABLE', 'it closed the connection'));
   }
 
   /**
-   * Connects, logs in, and asks about a key. Then the connection is ready, or has been lost. If it is lost before there is a
-   * TCP connection, this never settles.
+   * Connects, logs in, and asks about a key. Then the connection is ready, or has been lost; if it is lost earlier, this may
+   * never settle.
    */
   async shakeHands(): Promise<void> {
     await new Promise<void>((resolve) => this.#socket.on('connect', resolve));
@@ -149,7 +149,7 @@ export class Connection {
   /** Is lost if it has timed out. Otherwise fails the calls whose time is up. */
   expire(): void {
     const what = this.#connectingSince === undefined ? 'response' : 'connection';
-    if (this.hasTimedOut) return this.#fail('UNAVAILABLE', `no ${what} within a second`);
+    if (this.hasTimedOut) return this.#break('UNAVAILABLE', `no ${what} within a second`);
     const now = this.#runtime.now();
     for (const { call } of this.#outstanding) call?.expire(now, 'no response in time');
   }
@@ -159,7 +159,6 @@ export class Connection {
     if (this.#isLost) return;
     this.#isLost = true;
     this.#socket.destroy();
-    // Before the calls settle: the client asks what was outstanding.
     this.#onLost(reason);
     for (const { call } of this.#outstanding) call?.settle(reason);
   }
@@ -170,8 +169,8 @@ export class Connection {
     return call.response;
   }
 
-  /** Loses it by a fault of the server or the network, perhaps at TOUCH. */
-  #fail(code: ErrorCode, message: string): void {
+  /** Loses it by a fault of the server or the network. A failure at TOUCH is counted. */
+  #break(code: ErrorCode, message: string): void {
     this.lose(new MemcachedError(code, message));
     if (this.#outstanding[0]?.request.opcode === OPCODES.TOUCH) this.#server.failedAtTouch();
   }
@@ -181,7 +180,7 @@ export class Connection {
       this.#reader.read(piece, (response) => this.#match(response));
     } catch (error) {
       const code = this.#hasResponded ? 'UNAVAILABLE' : 'NOT_MEMCACHED';
-      this.#fail(code, (error as Error).message);
+      this.#break(code, (error as Error).message);
     }
   }
 

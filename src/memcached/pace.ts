@@ -4,7 +4,7 @@ import type { Runtime } from './runtime.ts';
 
 /** From the start of one attempt to the start of the next. Each pause is up to half shorter or longer than this, at random. */
 const PAUSE_MS = 200;
-/** The longest pause: it doubles while no calls come, and between two calls while the server refuses. Each call makes it short. */
+/** The longest pause. It doubles at each failure while no calls come or the server refuses; a call makes it short again. */
 const MAX_PAUSE_MS = 5000;
 /** For how long after a call others are expected. */
 const EXPECTED_MS = 3000;
@@ -34,12 +34,13 @@ export class Pace {
    * Whether a call may end the pause: 200 ms after the last attempt began, if that is over, or if no call was expected when it
    * began, as the server may have come back since.
    */
-  maySkip(isUnderWay: boolean): boolean {
+  mayEndPause(isUnderWay: boolean): boolean {
     if (this.#runtime.now() < this.#lastAttemptAt + PAUSE_MS) return false;
     return !isUnderWay || this.#beganInQuiet;
   }
 
-  skip(): void {
+  /** Makes the next attempt due at once. */
+  endPause(): void {
     this.#lastAttemptAt = -Infinity;
   }
 

@@ -25,7 +25,8 @@ export const OPCODES = { DELETE: 0x04, INCREMENT: 0x05, TOUCH: 0x1c, SASL_AUTH: 
 
 const OK = 0x00;
 const NOT_FOUND = 0x01;
-const OUTCOMES: Readonly<Record<number, 'auth error' | 'unknown command'>> = {
+/** By status. */
+const REFUSALS: Readonly<Record<number, 'auth error' | 'unknown command'>> = {
   0x20: 'auth error',
   0x81: 'unknown command',
 };
@@ -51,7 +52,7 @@ export interface Operation {
   readonly touch?: Request;
 }
 
-/** A response that is as long as its header allows. */
+/** A decoded response. */
 export interface Response {
   readonly opcode: number;
   readonly opaque: number;
@@ -125,7 +126,7 @@ export function nameOf(opcode: number): string {
   return name ?? `command 0x${opcode.toString(16)}`;
 }
 
-/** Reads the responses of one connection, in whatever pieces they arrive. Between two it keeps one incomplete response at most. */
+/** Reads the responses of one connection, in whatever pieces they arrive. Between two pieces it keeps one incomplete response at most. */
 export class ResponseReader {
   #rest = Buffer.alloc(0);
 
@@ -175,7 +176,7 @@ function decode(bytes: Buffer, at: number, end: number): Response {
   if (status === NOT_FOUND) return response('not found');
   if (status !== OK) {
     const words = `${quote(bytes.subarray(body, end))}, status 0x${status.toString(16)}`;
-    return response(OUTCOMES[status] ?? 'refused', 0, words);
+    return response(REFUSALS[status] ?? 'refused', 0, words);
   }
   if (opcode !== OPCODES.INCREMENT) return response('ok');
   const count = bytes.readUInt32BE(body) * 2 ** 32 + bytes.readUInt32BE(body + 4);

@@ -43,7 +43,7 @@ export class ServerRecord {
     this.#runtime = runtime;
   }
 
-  /** Tells this log from now on: of a lost server even if the last log was told, of a refusal only if that was not. */
+  /** From now on this log is told. That the server is lost is said again; a repeated refusal stays quiet for its pause. */
   open(log: Log): void {
     this.#log = log;
     this.#loggedCodes.clear();

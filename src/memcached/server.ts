@@ -25,7 +25,7 @@ export type ErrorCode =
   // The server responds, but not to this command.
   | 'COMMAND_REFUSED';
 
-/** What is wrong with a server. The message continues a sentence about it: "it refuses the login". */
+/** Why a server failed. The message does not name it, until `Client.call` puts its name in front. */
 export class MemcachedError extends Error {
   override readonly name = 'MemcachedError';
   readonly code: ErrorCode;

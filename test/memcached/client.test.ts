@@ -106,6 +106,13 @@ await test('a refused login is that of a new add-on for five minutes, if it has 
   t.equal(lines.length, 2, 'one line for each code');
 });
 
+await test('a refused login is told of at once, whatever other addresses the name has', async (t) => {
+  const scene = new Scene(t, { username: 'app', addresses: [...ADDRESSES, '192.0.2.3', '192.0.2.4'] });
+  scene.network.server.conditions.login = 'refused';
+  t.match(await scene.call(), { code: 'WARMING_UP' });
+  t.match(scene.lines, [/ is not available: it refuses the login: /]);
+});
+
 await test('a login that has worked is not warming up when it is refused', async (t) => {
   const scene = await Scene.ready(t, { username: 'app' });
   t.equal(await scene.call(), 1);
@@ -415,16 +422,21 @@ await test('a response counts, whatever becomes of its connection', async (t) =>
 });
 
 await test('who comes after a quiet time is served, though an attempt from before the return is silent', async (t) => {
-  for (const calls of [1, 2]) {
+  for (const { calls, after, way } of [
+    { calls: 1, after: 250, way: 1 },
+    { calls: 2, after: 250, way: 1 },
+    { calls: 1, after: 900, way: 40 },
+  ]) {
     const scene = new Scene(t);
     Object.assign(scene.network.reach(undefined), { connect: 'silent' });
     await scene.run(20_000);
     const { length } = scene.attempts;
     while (scene.attempts.length === length) await scene.run(10);
     scene.network.heal();
+    Object.assign(scene.network.conditions, { up: way, down: way });
     if (calls > 1) t.match(await scene.call(), { code: 'UNAVAILABLE' }, 'just after the attempt began, a call fails');
-    await scene.run(250 - scene.network.clock.now + (scene.attempts.at(-1) ?? 0));
-    t.equal(await scene.call(), 1);
+    await scene.run(after - scene.network.clock.now + (scene.attempts.at(-1) ?? 0));
+    t.equal(await scene.call(create(60), KEY, 20 + 6 * way), 1);
     scene.client.close();
   }
 });

@@ -48,8 +48,8 @@ interface Call {
  * - `idle`: the connection was lost when nobody needed it, and nobody has asked since. No attempt may be made.
  * - `connecting`: calls must wait.
  * - `ready`: a request about a key has been answered. Calls must be written.
- * - `failing`: an attempt has failed at each address, and none that is older is under way; or a call was met by a second of
- *   silence. Calls must fail.
+ * - `failing`: an attempt was refused; or one has failed at each address, and none that is older is under way; or a call was
+ *   met by a second of silence. Calls must fail.
  */
 type State =
   | { readonly name: 'closed' | 'idle' | 'connecting' }
@@ -136,12 +136,15 @@ export class Checker implements Observer {
   ask(kind: Kind, key: string, patience = 1000): void {
     const now = this.#now;
     const call: Call = { kind, key, at: now, deadline: this.isClosed ? now : now + patience };
-    const startsAttempt = !this.hasJustTried && (this.#network.open.length === 0 || this.#beganInQuiet);
-    if (this.#state.name === 'idle' || (this.#state.name === 'failing' && startsAttempt))
-      this.#state = { name: 'connecting' };
+    const mayStartAttempt = !this.hasJustTried && (this.#network.open.length === 0 || this.#beganInQuiet);
+    const endsFailing = this.#state.name === 'failing' && mayStartAttempt;
+    if (this.#state.name === 'idle') this.#state = { name: 'connecting' };
     this.#askedAt = now;
     this.#calls.push(call);
-    this.#client.call(this.#operations[kind], key, now + patience).then(
+    const counted = this.#client.call(this.#operations[kind], key, now + patience);
+    // Only now: it has given up what was silent, and that was no failure.
+    if (endsFailing) this.#state = { name: 'connecting' };
+    counted.then(
       (count) => this.#succeeded(call, count),
       (error: unknown) => this.#failed(call, error as MemcachedError),
     );
@@ -278,7 +281,7 @@ export class Checker implements Observer {
       const isOldest = this.#network.open.every((other) => other.openedAt > socket.openedAt);
       // Without an address the look-up has failed, or there is only one.
       const isNoneLeft = socket.address === undefined || this.#addresses.isEachTried;
-      const hasFailed = isReady ? socket.silence >= 1000 : isOldest && isNoneLeft;
+      const hasFailed = isReady ? socket.silence >= 1000 : reason !== 'UNAVAILABLE' || (isOldest && isNoneLeft);
       this.#state = this.#state.name === 'failing' || hasFailed ? { name: 'failing', reason } : { name: 'connecting' };
       this.log.add(this.#now, reason, LOSS);
     }
