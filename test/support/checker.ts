@@ -16,8 +16,9 @@ import { DELETE, INCREMENT, LOGIN, OK, NOT_FOUND, REFUSED, TOUCH, ttlOf, type Pa
 //     While the server is failing, a call fails at once, unless it starts an attempt before its time: 200 ms after the last began,
 //     if that is over, or if nobody had asked for 3 s when it began.
 //  5. While a connection is ready, a call is written in the turn in which it came. Behind all calls of the turn comes the TOUCH
-//     of each INCREMENT, unless the server has failed twice when a TOUCH was due, and never answered one.
-//  6. A connection is lost at once for wrong bytes, after a second without a response, and never without a reason.
+//     of each INCREMENT; none after two failures at TOUCH, unless one was ever answered.
+//  6. Nothing is written before it is connected. A connection is lost at once for wrong bytes or a hang-up, after a second without
+//     a response, and never without a reason.
 //  7. There are never more than two sockets. Attempts begin at least 100 ms apart, unless somebody was served in between.
 //     Two attempts never try the same of several addresses; the one that served last is tried first, then that tried
 //     longest ago.
@@ -64,7 +65,7 @@ export class Checker implements Observer {
   /** Sessions whose number in the store was changed by somebody else. */
   readonly spoilt = new Set<string>();
   readonly log = new LogHistory();
-  answeredAt = -Infinity;
+  servedAt = -Infinity;
   readonly #network: Network;
   readonly #client: Client;
   readonly #operations;
@@ -156,7 +157,7 @@ export class Checker implements Observer {
     const { kind, key } = call;
     const given = kind === 'end' ? undefined : count;
     this.#settled(call, given);
-    this.answeredAt = this.#now;
+    this.servedAt = this.#now;
     if (kind === 'create') this.keys.push(key);
     if (given === undefined || this.spoilt.has(key)) return;
     const last = this.#last.get(key) ?? 0;
@@ -185,8 +186,8 @@ export class Checker implements Observer {
   #outcomesOf({ written, deadline }: Call): (number | string | undefined)[] {
     const response = written?.socket.responses.get(written.opaque);
     if (response) return [this.#meaningOf(response)];
-    const { socket } = written ?? {};
-    const reason = socket ? socket.isClosed && socket.reason : 'reason' in this.#state && this.#state.reason;
+    let reason = 'reason' in this.#state ? this.#state.reason : undefined;
+    if (written) reason = written.socket.isClosed ? written.socket.reason : undefined;
     return [...(reason ? [reason] : []), ...(this.#now >= deadline ? ['UNAVAILABLE'] : [])];
   }
 
@@ -205,7 +206,7 @@ export class Checker implements Observer {
     const pause = this.#now - before;
     if (this.#state.name === 'idle') this.violate(8, 'an attempt that nobody needs');
     this.#beganInQuiet = this.#now - this.#askedAt >= 3000;
-    if (pause < 100 && this.answeredAt < before) this.violate(7, `attempts ${pause} ms apart`);
+    if (pause < 100 && this.servedAt < before) this.violate(7, `attempts ${pause} ms apart`);
     this.#attempts = [...this.#attempts.filter((at) => at > this.#now - 60_000), this.#now];
     if (this.#now > this.#askedAt + 70_000 && this.#attempts.length > 18)
       this.violate(8, `${this.#attempts.length} attempts a minute`);
@@ -245,7 +246,7 @@ export class Checker implements Observer {
     } else if (key !== PROBE_KEY) {
       const isAwaited = this.#calls.some(({ written }) => written?.socket === socket && written.opaque === opaque);
       const meaning = this.#meaningOf(response);
-      if (meaning === 'COMMAND_REFUSED')
+      if (isAwaited && meaning === 'COMMAND_REFUSED')
         this.log.add(this.#now, `${opcode} ${status}`, / refuses (INCREMENT|DELETE): /, 60_000);
       else if (isAwaited && typeof meaning !== 'string') this.log.add(this.#now, 'return', RETURN);
       if (status !== REFUSED || !isAwaited) return;
@@ -271,7 +272,7 @@ export class Checker implements Observer {
     const isReady = socket === this.#ready;
     if (this.isClosed || (this.#ready && !isReady)) return;
     if (isReady && !reason) this.violate(6, `a connection was given up after ${socket.silence} ms of silence`);
-    // Of two attempts, the younger gives way to another.
+    // It was given up for another attempt, which is no failure.
     if (!reason) return;
     const isOwing = outstanding.some(({ request }) => request.opcode !== TOUCH);
     if (isReady && !isOwing) {
@@ -283,7 +284,7 @@ export class Checker implements Observer {
       const isNoneLeft = socket.address === undefined || this.#addresses.isEachTried;
       const hasFailed = isReady ? socket.silence >= 1000 : reason !== 'UNAVAILABLE' || (isOldest && isNoneLeft);
       this.#state = this.#state.name === 'failing' || hasFailed ? { name: 'failing', reason } : { name: 'connecting' };
-      this.log.add(this.#now, reason, LOSS);
+      if (isReady || this.#state.name === 'failing') this.log.add(this.#now, reason, LOSS);
     }
   }
 
@@ -293,8 +294,8 @@ export class Checker implements Observer {
     if (this.isClosed && open.length > 0) this.violate(11, 'a closed client has a socket');
     if (open.length > 2) this.violate(7, `${open.length} sockets`);
     for (const { silence } of open) if (silence > 1000 + LATE_MS) this.violate(6, `${silence} ms of silence`);
-    for (const kind of ['move', 'TOUCH', ...(this.#ready ? ['return'] : [])])
-      if (this.log.owes(kind, this.#now)) this.violate(10, `the log does not say: ${kind}`);
+    for (const kind of this.log.owed(this.#now))
+      if (kind !== 'return' || this.#ready) this.violate(10, `the log does not say: ${kind}`);
     if (this.isClosed && this.#calls.length > 0) this.violate(1, 'a call outlived the client');
     const unwritten = this.#calls.filter(({ written }) => !written);
     if (this.#state.name === 'failing' && unwritten.length > 0) this.violate(4, 'a call waits for a failing server');

@@ -41,9 +41,10 @@ export const TAMPERINGS = {
   zero: (bytes) => [bytes.fill(0, 24)],
   drop: () => [],
   double: (bytes) => [bytes, bytes],
-  swap: (bytes, next) => (next ? [next, bytes] : undefined),
+  /** It follows the next one. */
+  swap: () => [],
   text: () => [Buffer.from('ERROR\r\n')],
-} satisfies Record<string, (bytes: Buffer, next: Buffer | undefined) => Buffer[] | undefined>;
+} satisfies Record<string, (bytes: Buffer) => Buffer[]>;
 export type Tampering = keyof typeof TAMPERINGS;
 
 /** What is stored under a key: a number of 64 bits, or text. */
@@ -129,6 +130,8 @@ export class ServerConnection {
     if (request.opcode === TOUCH && touch === 'silent') return;
     const bytes = request.opcode === LOGIN ? this.#logIn(request) : this.#execute(request);
     for (const sent of this.#tamper(bytes)) this.#send(sent);
+    // As memcached does, if somebody has not logged in.
+    if (request.opcode !== LOGIN && bytes.readUInt16BE(6) === packets.REFUSED) this.hangUp();
   }
 
   #logIn(request: Packet): Buffer {
@@ -177,16 +180,14 @@ export class ServerConnection {
   /** What the client gets in place of a response. */
   #tamper(bytes: Buffer): Buffer[] {
     const { tampering } = this.#server;
-    if (this.#held) {
-      const swapped = TAMPERINGS.swap(this.#held, bytes) ?? [];
-      this.#held = undefined;
-      return swapped;
-    }
+    const held = this.#held;
+    this.#held = undefined;
+    if (held) return [bytes, held];
     if (!tampering) return [bytes];
     const isCount = bytes[1] === INCREMENT && bytes.length === 32;
     if (!isCount && ['zero', 'no body', 'two bodies'].includes(tampering)) return [bytes];
     this.#server.tampering = undefined;
     if (tampering === 'swap') this.#held = bytes;
-    return TAMPERINGS[tampering](bytes, undefined) ?? [];
+    return TAMPERINGS[tampering](bytes);
   }
 }

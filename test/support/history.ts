@@ -45,6 +45,7 @@ export class AddressHistory {
 
   /** Takes a pick, and gives whether it was due. `underWay` holds it as well. */
   picked(address: string, underWay: readonly (string | undefined)[], now: number): boolean {
+    // The lowest is due: the one that served last, then those that were not tried, then by the time of their last try.
     const rank = (each: string): number => this.#picks.get(each) ?? (each === this.#serving ? -2 : -1);
     const isTwice = underWay.filter((each) => each === address).length > 1;
     const others = this.#all.filter((each) => !underWay.includes(each));
@@ -82,14 +83,14 @@ export class LogHistory {
   readonly #saidAt = new Map<string, number>();
   #news: News[] = [];
 
-  /** Something has happened, which may be said unless its kind was said less than `pause` ms before. */
+  /** Something has happened, which is to be said unless its kind was said less than `pause` ms before: no loss, and no return. */
   add(at: number, kind: string, words: RegExp, pause = Infinity): void {
     this.#news = [...this.#news.filter((other) => other.at === at), { at, kind, words, pause }];
   }
 
-  /** Whether something of this kind is to be said, and has not been. */
-  owes(kind: string, now: number): boolean {
-    return this.#news.some((news) => news.at === now && news.kind === kind && !this.#isRepeated(news));
+  /** The kinds of what is to be said now, and has not been. */
+  owed(now: number): string[] {
+    return this.#news.filter((news) => news.at === now && !this.#isRepeated(news)).map(({ kind }) => kind);
   }
 
   /** Takes a line, and gives whether it may be said. */

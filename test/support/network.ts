@@ -50,7 +50,7 @@ export class Network {
   readonly server: FakeServer;
   readonly runtime: Runtime;
   observer: Partial<Observer> | undefined;
-  readonly #open = new Set<SimulatedSocket>();
+  readonly #sockets: SimulatedSocket[] = [];
 
   /** @param addresses those of the name; none if the host is an address */
   constructor(random: () => number, login?: string, addresses: readonly string[] = []) {
@@ -58,22 +58,22 @@ export class Network {
     for (const address of addresses.length > 0 ? addresses : [ONLY]) this.addresses.set(address, { ...REACHED });
     this.runtime = {
       connect: (pick) => {
-        const socket: SimulatedSocket = new SimulatedSocket(this, addresses.length > 0 ? pick : undefined, () => {
-          this.#open.delete(socket);
-        });
-        this.#open.add(socket);
+        const socket = new SimulatedSocket(this, addresses.length > 0 ? pick : undefined);
+        this.#sockets.push(socket);
         this.observer?.attempted?.();
         return socket as unknown as ReturnType<Runtime['connect']>;
       },
       now: () => this.clock.now,
       random,
       endOfTurn: (action) => void this.clock.at(this.clock.now, action),
-      after: (milliseconds, action) => this.clock.at(this.clock.now + milliseconds, action),
+      // When what arrives in the same moment has been read.
+      after: (milliseconds, action) =>
+        void this.clock.at(this.clock.now + milliseconds, () => this.clock.at(this.clock.now, action)),
     };
   }
 
   get open(): SimulatedSocket[] {
-    return [...this.#open];
+    return this.#sockets.filter(({ isClosed }) => !isClosed);
   }
 
   reach(address: string | undefined): Reach {
@@ -86,13 +86,14 @@ export class Network {
     Object.assign(this.server.conditions, SERVER_WELL);
     this.server.tampering = undefined;
     for (const reach of this.addresses.values()) Object.assign(reach, REACHED);
-    for (const socket of this.open) for (const way of ['up', 'down'] as const) socket.breakAfter(way, Infinity);
+    for (const socket of this.open)
+      for (const direction of ['up', 'down'] as const) socket.breakAfter(direction, Infinity);
     this.hasten();
   }
 
-  /** Lets what is under way meet the conditions as they are now. */
+  /** Lets what is under way meet the conditions as they are now, also what was written before a close. */
   hasten(): void {
-    for (const socket of this.open) socket.hasten();
+    for (const socket of this.#sockets) socket.hasten();
   }
 
   /** As if the server process had been killed and started again. */
@@ -160,7 +161,6 @@ class Pipe {
 export class SimulatedSocket extends EventEmitter {
   readonly #network: Network;
   readonly #pick: ((addresses: readonly string[]) => string) | undefined;
-  readonly #onClose: () => void;
   readonly #up: Pipe;
   readonly #down: Pipe;
   readonly #server: ServerConnection;
@@ -179,19 +179,18 @@ export class SimulatedSocket extends EventEmitter {
   reason: ErrorCode | undefined;
   isClosed = false;
 
-  constructor(network: Network, pick: ((addresses: readonly string[]) => string) | undefined, onClose: () => void) {
+  constructor(network: Network, pick: ((addresses: readonly string[]) => string) | undefined) {
     super();
     this.#network = network;
     this.#pick = pick;
-    this.#onClose = onClose;
     this.openedAt = network.clock.now;
     const slow = (): number => network.reach(this.address).slow;
     this.#up = new Pipe(network, 'up', slow, (piece) => this.#pass(this.#up, piece, (it) => this.#server.receive(it)));
     this.#down = new Pipe(network, 'down', slow, (piece) => this.#pass(this.#down, piece, (it) => this.#deliver(it)));
     this.#server = new ServerConnection(
       network.server,
-      (bytes) => this.#down.send(bytes),
-      () => this.#down.send(Buffer.alloc(0)),
+      (bytes) => this.isClosed || this.#down.send(bytes),
+      () => this.isClosed || this.#down.send(Buffer.alloc(0)),
     );
     this.#cancelConnect = network.clock.at(network.clock.now, () => this.#connect());
   }
@@ -223,9 +222,8 @@ export class SimulatedSocket extends EventEmitter {
   #close(): void {
     if (this.isClosed) return;
     this.isClosed = true;
-    this.#onClose();
     this.#cancelConnect?.();
-    this.#up.stop();
+    // What was written may still be carried out.
     this.#down.stop();
     this.#network.observer?.lost?.(this);
   }
@@ -259,18 +257,18 @@ export class SimulatedSocket extends EventEmitter {
   }
 
   /** The client hears of that. */
-  end(): void {
+  hearEnd(): void {
     if (this.isClosed || !this.#isConnected) return;
-    this.#up.stop();
     this.#fail(this.reason ?? 'UNAVAILABLE');
     this.emit('end');
-    if (this.#network.open.includes(this)) this.#network.observer?.violate?.(6, 'a hang-up was not noticed');
+    if (!this.isClosed) this.#network.observer?.violate?.(6, 'a hang-up was not noticed');
   }
 
   hasten(): void {
     if (!this.#isConnected) {
       this.#cancelConnect?.();
-      return this.#connect();
+      if (!this.isClosed) this.#connect();
+      return;
     }
     this.#up.hasten();
     this.#down.hasten();
@@ -290,7 +288,7 @@ export class SimulatedSocket extends EventEmitter {
     if (this.#up.isHole) return;
     this.#connectDue = Math.min(this.#connectDue, clock.now + conditions.up + conditions.down + slow);
     this.#cancelConnect = clock.at(this.#connectDue, () => {
-      if (connect === 'refuse') return this.break(`connect ECONNREFUSED ${this.address}:11211`);
+      if (connect === 'refuse') return this.break(`connect ECONNREFUSED ${this.address ?? ONLY}:11211`);
       this.#isConnected = true;
       this.emit('connect');
       this.#server.accept();
@@ -304,11 +302,12 @@ export class SimulatedSocket extends EventEmitter {
       return arrive(piece);
     }
     if (pipe.breaksAfter > 0) arrive(piece.subarray(0, pipe.breaksAfter));
+    pipe.stop();
     this.break('read ECONNRESET');
   }
 
   #deliver(piece: Buffer): void {
-    if (piece.length === 0) return this.end();
+    if (piece.length === 0) return this.hearEnd();
     let bytes = this.#undelivered.length > 0 ? Buffer.concat([this.#undelivered, piece]) : piece;
     let isBroken = false;
     while (bytes.length > 0) {

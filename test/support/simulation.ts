@@ -46,6 +46,8 @@ class Simulation {
       this.#network.runtime,
     );
     this.checker = new Checker(this.#network, client, hasLogin, this.#chance(0.2) ? 1 : 60);
+    if (this.#chance(0.1)) this.#server.conditions.touch = this.#pick(['refused', 'hangs up', 'silent']);
+    if (hasLogin && this.#chance(0.2)) this.#forAWhile(this.#server.conditions, { login: 'refused' });
   }
 
   async run(): Promise<void> {
@@ -82,7 +84,7 @@ class Simulation {
   /** Nobody asks for a while, and faults last. */
   async #beAlone(): Promise<void> {
     for (let n = 1 + this.#upTo(1); n > 0; n -= 1) this.#in(this.#upTo(1000), this.#pick(this.#lastingFaults));
-    await this.#pass((this.#chance(0.1) ? this.#pick([100_000, 310_000]) : 20_000) + this.#upTo(5000));
+    await this.#pass((this.#chance(0.1) ? 100_000 : 20_000) + this.#upTo(5000));
   }
 
   #visit(): void {
@@ -188,11 +190,11 @@ class Simulation {
     // Over a distance, an attempt that hangs may have to be waited for, and then login, probe and response.
     const back = isFar || this.#hasVanished ? 2500 + 4 * distance : BACK_MS;
     this.#hasVanished = false;
-    const before = checker.answeredAt;
+    const before = checker.servedAt;
     const key = checker.keys.findLast((each) => !checker.spoilt.has(each)) ?? this.#newKey();
     for (let at = 0; at < back; at += back / 25) this.#in(at, () => checker.ask('increment', key));
     await this.#pass(back);
-    if (checker.answeredAt === before) checker.violate(9, `no response within ${back} ms after the last fault`);
+    if (checker.servedAt === before) checker.violate(9, `no response within ${back} ms after the last fault`);
     await this.#pass(1500);
   }
 
@@ -216,8 +218,10 @@ class Simulation {
     this.#network.conditions.down = 1;
     await this.#pass(2500);
     const [lines, served] = [checker.log.lines.length, checker.keys.length];
-    this.#each((socket) => socket.end());
-    checker.ask('create', this.#newKey());
+    const isBefore = this.#chance(0.5);
+    if (isBefore) checker.ask('create', this.#newKey());
+    this.#each((socket) => socket.hearEnd());
+    if (!isBefore) checker.ask('create', this.#newKey());
     await this.#pass(50);
     if (checker.keys.length === served) checker.violate(9, 'a connection closed while idle was noticed');
     if (checker.log.lines.length > lines) checker.violate(10, 'a connection closed while idle was logged');
