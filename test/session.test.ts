@@ -430,7 +430,7 @@ await test('two apps on one host, or two parts of an app, have cookies of their 
   await app.close();
 });
 
-await test('a request whose socket is gone has no protocol, and still a session', async (t) => {
+await test('a request without a protocol has a session, whose cookie is not secure', async (t) => {
   const app = fastify();
   await app.register(session, { counters: new MemoryCounters(60) });
   app.addHook('onRequest', async (request) => void Object.defineProperty(request, 'protocol', { value: undefined }));

@@ -96,7 +96,8 @@ async function untilRefused({ port }: Web, host = '127.0.0.1'): Promise<void> {
 /** An app that listens in this process, and its shutdown. */
 async function listening(t: Test) {
   const app = fastify();
-  const shutDown = prepareShutdown(app, [app.server]);
+  const prepared = prepareShutdown(app);
+  const shutDown = (): Promise<void> => prepared([app.server]);
   await app.ready();
   await once(app.server.listen(0, '127.0.0.1'), 'listening');
   t.teardown(shutDown);

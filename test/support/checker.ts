@@ -245,11 +245,12 @@ export class Checker implements Observer {
       socket.reason = this.#login.answered(status, this.#now);
     } else if (key !== PROBE_KEY) {
       const isAwaited = this.#calls.some(({ written }) => written?.socket === socket && written.opaque === opaque);
+      if (!isAwaited) return;
       const meaning = this.#meaningOf(response);
-      if (isAwaited && meaning === 'COMMAND_REFUSED')
+      if (typeof meaning !== 'string') this.log.add(this.#now, 'return', RETURN);
+      if (meaning === 'COMMAND_REFUSED')
         this.log.add(this.#now, `${opcode} ${status}`, / refuses (INCREMENT|DELETE): /, 60_000);
-      else if (isAwaited && typeof meaning !== 'string') this.log.add(this.#now, 'return', RETURN);
-      if (status !== REFUSED || !isAwaited) return;
+      if (status !== REFUSED) return;
       socket.reason = this.#login.refused(this.#now);
       this.log.add(this.#now, socket.reason, LOSS);
     } else if (status === REFUSED) {

@@ -217,6 +217,8 @@ export class SimulatedSocket extends EventEmitter {
   destroy(): void {
     if (this.silence >= 1000 && !this.reason && !this.isClosed) this.#fail('UNAVAILABLE');
     this.#close();
+    // The network outlives it, and must not keep the client's side.
+    this.removeAllListeners();
   }
 
   #close(): void {
@@ -261,7 +263,7 @@ export class SimulatedSocket extends EventEmitter {
     if (this.isClosed || !this.#isConnected) return;
     this.#fail(this.reason ?? 'UNAVAILABLE');
     this.emit('end');
-    if (!this.isClosed) this.#network.observer?.violate?.(6, 'a hang-up was not noticed');
+    if (this.#network.open.includes(this)) this.#network.observer?.violate?.(6, 'a hang-up was not noticed');
   }
 
   hasten(): void {
