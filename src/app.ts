@@ -24,8 +24,8 @@ export function buildApp(config: Config, counters: Counters, terminal?: LogStrea
     logger: { level: logLevel, ...(terminal && { stream: terminal }) },
     // Heroku's router logs each request with its dyno, and a person wants to see only what changes.
     logController: new LogController({ disableRequestLogging: !isDebugging && (onHeroku || terminal !== undefined) }),
-    // So that request.protocol says what X-Forwarded-Proto does, by which the session decides whether its cookie is secure. Of the
-    // other forwarding headers only a log of requests, at the level debug, shows any.
+    // Makes request.protocol follow X-Forwarded-Proto, which decides whether the session's cookie is secure. The other forwarding
+    // headers reach nothing but the log at the level debug.
     trustProxy: onHeroku,
     // Heroku's router reuses a connection for up to 90 s. If this side closed it first, a request on its way would be lost.
     keepAliveTimeout: 95_000,
@@ -35,7 +35,7 @@ export function buildApp(config: Config, counters: Counters, terminal?: LogStrea
     requestTimeout: 10_000,
     // Otherwise HEAD would run the handler of GET, which counts.
     exposeHeadRoutes: false,
-    // A malformed path, for which Fastify runs no hooks: neither this gate nor the one by which shutdown.ts adds that header.
+    // Fastify runs no hooks for a malformed path: neither the gate, nor that by which shutdown.ts closes connections. So do both here.
     frameworkErrors: (_error, request, reply) => gate(request, reply.header('connection', 'close')),
   });
 
@@ -43,7 +43,7 @@ export function buildApp(config: Config, counters: Counters, terminal?: LogStrea
   app.register(session, { counters });
 
   app.get('/', async (request, reply) => {
-    // It may say "prefetch;prerender". A browser that is refused asks again when the visitor opens the page.
+    // The value may be longer: "prefetch;prerender". A browser that is refused asks again when the visitor opens the page.
     if (request.headers['sec-purpose']?.toString().startsWith('prefetch')) {
       return sendLine(reply, 503, 'A prefetch is not counted; the visit itself is');
     }
@@ -74,7 +74,7 @@ export function buildApp(config: Config, counters: Counters, terminal?: LogStrea
     }
     const { statusCode = 500, message } = error;
     if (statusCode < 500) return sendLine(reply, statusCode, message);
-    request.log.error(error, `${request.method} ${String(request.routeOptions.url)} failed`);
+    request.log.error(error, `${request.method} / failed`);
     return sendLine(reply, 500, 'Something went wrong; the log says what');
   });
   return app;

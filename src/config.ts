@@ -65,8 +65,8 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   }
 
   function memcached(): MemcachedServer[] | undefined {
-    const isMemory = (value: string): boolean => value === '' || value === 'memory';
-    if (text('COUNTERS', '', 'memory, or not set', isMemory) === 'memory') return undefined;
+    const isAllowed = (value: string): boolean => value === '' || value === 'memory';
+    if (text('COUNTERS', '', 'memory, or not set', isAllowed) === 'memory') return undefined;
     const provider = providerIn(env);
     if (provider) {
       const username = login(`${provider}_USERNAME`, `${provider}_PASSWORD`);
@@ -94,8 +94,8 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   function addresses(name: string): Pick<MemcachedServer, 'host' | 'port'>[] {
     const list = env[name] || '';
     const parsed = list.split(',').map((address) => {
-      const [, ipv6, other, port = '11211'] = SERVER.exec(address) ?? [];
-      return { host: ipv6 ?? other ?? '', port: Number(port) };
+      const [, ipv6, nameOrIpv4, port = '11211'] = SERVER.exec(address) ?? [];
+      return { host: ipv6 ?? nameOrIpv4 ?? '', port: Number(port) };
     });
     if (parsed.every(({ host, port }) => host && port > 0 && port <= 65_535)) return parsed;
     let fault = `is ${JSON.stringify(list)}`;

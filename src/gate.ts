@@ -45,7 +45,7 @@ export function sendLine(reply: FastifyReply, status: number, line: string): Fas
 
 /**
  * The protocol by which Heroku's router received a request, in lower case; undefined if there was no router. Of several entries
- * the router's is the last. For a malformed path `request.protocol` does not tell.
+ * the router's is the last. Not `request.protocol`: for a malformed path Fastify ignores trustProxy.
  */
 function forwardedProtocol(headers: IncomingHttpHeaders): string | undefined {
   return headers['x-forwarded-proto']?.toString().replace(/.*,/, '').trim().toLowerCase();

@@ -14,8 +14,8 @@ const config = readConfigOrExit();
 const { memcached, sessionTtl } = config;
 const counters = memcached ? new MemcachedCounters(memcached, sessionTtl) : new MemoryCounters(sessionTtl);
 const app = buildApp(config, counters, process.stdout.isTTY ? plainLog(process.stdout) : undefined);
+const shutDown = prepareShutdown(app);
 const listeners: Server[] = [];
-const shutDown = prepareShutdown(app, listeners);
 
 // A signal may come more than once: npm passes on what the terminal has sent already, and Heroku may repeat it.
 process.on('SIGTERM', () => void stop()).on('SIGINT', () => void stop());
@@ -46,8 +46,8 @@ async function listen(): Promise<number> {
       listeners.push(listener);
       port = (listener.address() as AddressInfo).port;
     } catch (error) {
-      // If another program uses the port, some visitors would reach that. If the system chose the port, for the first address,
-      // or if this machine lacks the address, the other addresses will do.
+      // The port is taken on this address: visitors whose browser picks it would reach another program. Any other failure, such
+      // as an address that this machine lacks, leaves the other addresses to serve; so does a port that the system chose.
       if ((error as NodeJS.ErrnoException).code === 'EADDRINUSE' && config.port !== 0) throw error;
       failure = error;
     }
@@ -64,7 +64,7 @@ function forwardTo(server: Server): Server {
 /** Finishes the requests in progress, then exits. It may be called more than once. */
 async function stop(): Promise<void> {
   try {
-    await shutDown();
+    await shutDown(listeners);
   } catch (error) {
     app.log.fatal(error, 'Stopping failed');
     process.exitCode = 1;

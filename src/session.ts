@@ -35,7 +35,7 @@ export interface SessionOptions {
 }
 
 /** How long `increment` or `end` may take, including the wait for earlier calls of the same request. */
-const DEADLINE_MS = 1000;
+const TIMEOUT_MS = 1000;
 /** An id is 144 random bits. */
 const ID_BYTES = 18;
 const ID_SHAPE = /^[\w-]{24}$/;
@@ -44,7 +44,8 @@ const COOKIE_NAME = /^(?!__(?:Host|Secure|Http)-)[\w!#$%&'*+.^`|~-]+$/i;
 
 /**
  * Adds `request.session`. The cookie is `Secure` if `request.protocol` says https, for which an app behind a router needs
- * Fastify's `trustProxy`. It is set with the response, so call the methods before that is sent.
+ * Fastify's `trustProxy`: `true` or addresses, as a number of hops has no effect. It is set with the response, so call the methods
+ * before that is sent. Made for HTTP/1.1, which is what Heroku's router speaks to dynos.
  *
  * @throws TypeError if `counters` is missing, or `cookieName` is no name for a cookie
  */
@@ -60,8 +61,8 @@ async function plugin(app: FastifyInstance, options: SessionOptions): Promise<vo
   if (!counters) throw new TypeError('The session needs counters, such as new MemcachedCounters(servers, 86400)');
   if (!COOKIE_NAME.test(cookieName))
     throw new TypeError(`${JSON.stringify(cookieName)} cannot be the name of a cookie`);
-  // @fastify/cookie loads parse and serialize when it is first registered. That is in an app to be thrown away: this one may
-  // register it too, with its own defaults and hooks, or another plugin for cookies.
+  // Its parse and serialize work only once @fastify/cookie has been registered somewhere. A throwaway app does that: this one may
+  // register it with options of its own, or use another plugin for cookies.
   await fastify().register(fastifyCookie);
   app.decorateRequest(SESSION);
   app.decorateRequest('session', {
@@ -91,7 +92,7 @@ class RequestSession implements Session {
 
   constructor(request: FastifyRequest, counters: Counters, cookieName: string) {
     this.#counters = counters;
-    // As the header was written; undefined if the socket is gone.
+    // As the header was written: a router may say HTTPS.
     this.#isSecure = /^https$/i.test(request.protocol);
     // With this prefix no other host, not even a subdomain, can plant the cookie.
     this.#cookieName = this.#isSecure ? `__Host-${cookieName}` : cookieName;
@@ -100,11 +101,10 @@ class RequestSession implements Session {
   }
 
   increment(): Promise<number> {
-    const deadline = performance.now() + DEADLINE_MS;
-    return this.#inTurn(async () => {
+    return this.#inTurn(async (deadline) => {
       const count = this.#id === undefined ? undefined : await this.#counters.increment(keyOf(this.#id), deadline);
       if (count !== undefined) return count;
-      // The last one that is drawn is the session's.
+      // The counters use the last key that they draw.
       let id = '';
       const drawKey = (): string => {
         id = randomBytes(ID_BYTES).toString('base64url');
@@ -118,8 +118,7 @@ class RequestSession implements Session {
   }
 
   end(): Promise<void> {
-    const deadline = performance.now() + DEADLINE_MS;
-    return this.#inTurn(async () => {
+    return this.#inTurn(async (deadline) => {
       if (this.#id !== undefined) await this.#counters.end(keyOf(this.#id), deadline);
       this.#id = undefined;
       this.#pendingHeader = undefined;
@@ -135,8 +134,10 @@ class RequestSession implements Session {
   }
 
   /** Runs the calls of a request one after another, so that two first greetings do not start two sessions. */
-  #inTurn<Result>(action: () => Promise<Result>): Promise<Result> {
-    const result = this.#lastCall.then(action, action);
+  #inTurn<Result>(action: (deadline: number) => Promise<Result>): Promise<Result> {
+    const deadline = performance.now() + TIMEOUT_MS;
+    const run = (): Promise<Result> => action(deadline);
+    const result = this.#lastCall.then(run, run);
     this.#lastCall = result;
     return result;
   }

@@ -1,9 +1,12 @@
 import { checkTtl, type Counters } from './counters.ts';
 
-/** Counts in the memory of this process: right for one dyno, and to see what goes wrong with two. */
+/**
+ * Counts in the memory of this process: right for one dyno, and to see what goes wrong with two. Nothing limits how many sessions it
+ * keeps: each takes about 0.4 KB until it expires.
+ */
 export class MemoryCounters implements Counters {
   readonly place = "this process's memory";
-  /** By key, public for tests. All have the same time to live, and a greeting moves its entry to the end: the first expires next. */
+  /** By key, the next to expire first: all live equally long, and a greeting moves its entry to the end. Public for tests. */
   readonly sessions = new Map<string, { count: number; expires: number }>();
   readonly #ttl: number;
 
