@@ -25,6 +25,8 @@ which of the two is ahead.
 
 ## Marks
 
+What this project has set itself to reach.
+
 ${table([['', 'mark', 'measured', ''], ...marks(figures, plan.distances)])}
 
 ## Side by side
