@@ -171,6 +171,11 @@ await test('attempts that fail at once', async (t) => {
   slow.network.heal();
   await slow.run(180);
   t.equal(await slow.call(), 1, 'a call makes one at once, 200 ms after the last');
+
+  const alone = new Scene(t);
+  Object.assign(alone.network.reach(undefined), { connect: 'refuse' });
+  await alone.run(60_000);
+  t.ok(alone.attempts.length < 20, `${alone.attempts.length} attempts in a minute while nobody has ever asked`);
 });
 
 await test('a store at a distance is connected to once', async (t) => {
@@ -439,6 +444,20 @@ await test('who comes after a quiet time is served, though an attempt from befor
     t.equal(await scene.call(create(60), KEY, 20 + 6 * way), 1);
     scene.client.close();
   }
+});
+
+await test('who comes after a quiet time waits for an attempt that is making progress', async (t) => {
+  const scene = new Scene(t);
+  Object.assign(scene.network.reach(undefined), { connect: 'silent' });
+  await scene.run(20_000);
+  scene.network.heal();
+  Object.assign(scene.network.conditions, { up: 75, down: 75 });
+  const { length } = scene.attempts;
+  while (scene.attempts.length === length) await scene.run(10);
+  // It has connected by then, and asked about a key.
+  await scene.run(240);
+  t.equal(await scene.call(create(60), KEY, 220), 1);
+  t.equal(scene.attempts.length, length + 1);
 });
 
 await test('a name that is not looked up in time', async (t) => {
