@@ -10,7 +10,7 @@ export interface Counters {
    * counters close with the last. The log of the first is told when the store is lost and when it is back.
    */
   open(log: Log): void;
-  /** Starts a session with a count of 1, under the key that was drawn last: `drawKey` may be called more than once. */
+  /** Starts a session with a count of 1, under the key that was drawn last. `drawKey` may be called often, and draws a new one. */
   start(drawKey: () => string, deadline: number): Promise<void>;
   /** Adds one, at most once, and renews the time to live. Gives the count, or undefined if there is no such session. */
   increment(key: string, deadline: number): Promise<number | undefined>;

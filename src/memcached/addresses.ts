@@ -15,15 +15,16 @@ export class Addresses {
   }
 
   /**
-   * Picks an address for the next attempt, and notes that it is tried: the one that served last, then the other untried ones, then
-   * those tried longest ago. One that an attempt is using is picked only if all are.
+   * Picks an address for the next attempt, and notes that it is tried: of the untried ones that which served last, then the others;
+   * then those tried longest ago. One that an attempt is using is picked only if all are.
    */
   pick(all: readonly string[], attempts: readonly { address: string | undefined }[]): string {
     this.#all = all;
-    const preferred = all.filter((address) => address === this.#lastServed);
-    const untried = [...preferred, ...all].filter((address) => !this.#tried.has(address));
+    const untried = all.filter((address) => !this.#tried.has(address));
+    const preferred = untried.filter((address) => address === this.#lastServed);
+    const others = untried.filter((address) => address !== this.#lastServed);
     const tried = [...this.#tried].filter((address) => all.includes(address));
-    const inTurn = [...untried, ...tried];
+    const inTurn = [...preferred, ...others, ...tried];
     const isInUse = (address: string): boolean => attempts.some((attempt) => attempt.address === address);
     const picked = (inTurn.find((address) => !isInUse(address)) ?? inTurn[0]) as string;
     this.#tried.delete(picked);

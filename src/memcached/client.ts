@@ -92,14 +92,14 @@ export class Client {
   }
 
   /**
-   * Does an operation, at most once. Gives the count of an INCREMENT, or undefined if there is no such key.
+   * Does an operation, at most once. Gives the count of an INCREMENT, 0 for a DELETE, or undefined if there is no such key.
    *
    * @param deadline in milliseconds of the runtime's clock; a late call fails up to 25 ms after it
    * @throws MemcachedError
    */
   async call(operation: Operation, key: string, deadline: number): Promise<number | undefined> {
     try {
-      return this.#resultOf(await this.#start(operation, key, deadline).response);
+      return this.#conclude(await this.#start(operation, key, deadline).response);
     } catch (error) {
       if (!(error instanceof MemcachedError)) throw error;
       throw new MemcachedError(error.code, `${this.name}: ${error.message}`);
@@ -119,7 +119,7 @@ export class Client {
     return call;
   }
 
-  #resultOf(response: Response): number | undefined {
+  #conclude(response: Response): number | undefined {
     const { outcome, count, words } = response;
     if (outcome === 'ok' || outcome === 'not found') {
       // This runs after the socket's event, which may have lost the connection as well.
@@ -130,8 +130,8 @@ export class Client {
       }
       return outcome === 'ok' ? count : undefined;
     }
-    if (outcome !== 'auth error') throw this.#server.commandRefused(response);
-    const reason = this.#server.loginRefused(words);
+    if (outcome !== 'auth error') throw this.#server.noteCommandRefusal(response);
+    const reason = this.#server.noteLoginRefusal(words);
     this.#connection?.lose(reason);
     this.#server.logUnavailable(reason);
     throw reason;
@@ -151,7 +151,7 @@ export class Client {
 
   #connect(): void {
     this.#enter({ name: 'connecting' });
-    // After arrow 10 there may be some. What has long been silent must not end the wait of the call that comes now.
+    // After arrow 10 attempts may be under way. The time-out of a silent one would fail the call that has just come.
     this.#giveUp(this.#connections.filter(({ silence }) => silence >= SECOND_ATTEMPT_MS));
     this.#attemptIfDue();
   }
@@ -211,7 +211,7 @@ export class Client {
     const isRefused = reason.code !== 'UNAVAILABLE';
     this.#pace.attemptFailed(isRefused);
     const isAnyUntried = address !== undefined && this.#addresses.isAnyUntried;
-    // The oldest may succeed although the second has failed, and no step of it takes longer than a second.
+    // The oldest may succeed although the second has failed, and another address although this one has.
     const mayWait = this.#state.name === 'connecting' && !isRefused && (isAnyUntried || !isOldest);
     if (!mayWait) this.#fail(reason); // 4, 9
   }

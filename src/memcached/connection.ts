@@ -94,7 +94,7 @@ export class Connection {
   }
 
   /**
-   * Connects, logs in, and asks about a key. Then the connection is ready, or has been lost; if it is lost earlier, this may
+   * Waits for the TCP connection, logs in, and asks about a key. Then the connection is ready, or has been lost; if it is lost earlier, this may
    * never settle.
    */
   async shakeHands(): Promise<void> {
@@ -105,7 +105,7 @@ export class Connection {
       if (loginOperation) this.#server.checkLogin(await this.#request(loginOperation, ''));
       // About a key, because a proxy may answer other commands without a store behind it. Any response but this will do.
       const { outcome, words } = await this.#request(PROBE, PROBE_KEY);
-      if (outcome === 'auth error') throw this.#server.loginRefused(words);
+      if (outcome === 'auth error') throw this.#server.noteLoginRefusal(words);
     } catch (reason) {
       this.lose(reason as MemcachedError);
     }
@@ -172,7 +172,7 @@ export class Connection {
   /** Loses it by a fault of the server or the network. A failure at TOUCH is counted. */
   #break(code: ErrorCode, message: string): void {
     this.lose(new MemcachedError(code, message));
-    if (this.#outstanding[0]?.request.opcode === OPCODES.TOUCH) this.#server.failedAtTouch();
+    if (this.#outstanding[0]?.request.opcode === OPCODES.TOUCH) this.#server.touchFailed();
   }
 
   #read(piece: Buffer): void {

@@ -13,7 +13,8 @@ const EXPECTED_MS = 3000;
 export class Pace {
   readonly #runtime: Runtime;
   #lastCallAt = -Infinity;
-  #lastAttemptAt = -Infinity;
+  /** When the last attempt began; -Infinity if the next one is due at once. */
+  #pausingSince = -Infinity;
   /** Whether no call was expected when the last attempt began. */
   #beganInQuiet = false;
   #pause = PAUSE_MS;
@@ -27,21 +28,21 @@ export class Pace {
   /** Whether the pause is over. */
   isDue(): boolean {
     const pause = Math.min(this.#pause * this.#jitter, MAX_PAUSE_MS);
-    return this.#runtime.now() >= this.#lastAttemptAt + pause;
+    return this.#runtime.now() >= this.#pausingSince + pause;
   }
 
   /**
-   * Whether a call may end the pause: 200 ms after the last attempt began, if that is over, or if no call was expected when it
+   * Whether a call may end the pause: 200 ms after the last attempt began, if none is under way, or if no call was expected when it
    * began, as the server may have come back since.
    */
-  mayEndPause(isUnderWay: boolean): boolean {
-    if (this.#runtime.now() < this.#lastAttemptAt + PAUSE_MS) return false;
-    return !isUnderWay || this.#beganInQuiet;
+  mayEndPause(isAttemptUnderWay: boolean): boolean {
+    if (this.#runtime.now() < this.#pausingSince + PAUSE_MS) return false;
+    return !isAttemptUnderWay || this.#beganInQuiet;
   }
 
   /** Makes the next attempt due at once. */
   endPause(): void {
-    this.#lastAttemptAt = -Infinity;
+    this.#pausingSince = -Infinity;
   }
 
   /** Makes the pause short again, also the current one. */
@@ -51,7 +52,7 @@ export class Pace {
   }
 
   attemptBegan(): void {
-    this.#lastAttemptAt = this.#runtime.now();
+    this.#pausingSince = this.#runtime.now();
     this.#beganInQuiet = !this.#areCallsExpected();
     this.#jitter = 0.5 + this.#runtime.random();
   }

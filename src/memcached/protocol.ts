@@ -65,7 +65,7 @@ export interface Response {
   readonly words: string;
 }
 
-/** A key that no session has, because a digest holds no dots. */
+/** A key that holds no count. */
 export const PROBE_KEY = '.'.repeat(KEY_LENGTH);
 
 /** Asks for a count, and creates none: the same request as `increment`. */

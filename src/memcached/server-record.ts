@@ -30,7 +30,7 @@ export class ServerRecord {
   readonly #loggedCodes = new Set<ErrorCode>();
   /** When each kind of refusal may be logged again. */
   readonly #quietUntil = new Map<string, number>();
-  /** Set by the first refusal; -Infinity once the login has worked. */
+  /** Undefined before the first refusal; -Infinity once the login has worked. */
   #warmUpEndsAt: number | undefined;
   /** How many connections were lost when a TOUCH was the next to be answered. */
   #touchFailures = 0;
@@ -75,13 +75,13 @@ export class ServerRecord {
   checkLogin({ outcome, words }: Response): void {
     if (outcome === 'unknown command')
       throw new MemcachedError('LOGIN_UNSUPPORTED', `it has no logins, but one is set: ${words}`);
-    if (outcome === 'auth error') throw this.loginRefused(words);
+    if (outcome === 'auth error') throw this.noteLoginRefusal(words);
     if (outcome !== 'ok') throw new MemcachedError('UNAVAILABLE', `it does not complete the login: ${words}`);
     this.#warmUpEndsAt = -Infinity;
   }
 
-  /** The error for an `auth error`, in response to the login or to a command. The first is when the warm-up begins. */
-  loginRefused(words: string): MemcachedError {
+  /** Notes an `auth error`, in response to the login or to a command, and gives the error for it. The first begins the warm-up. */
+  noteLoginRefusal(words: string): MemcachedError {
     if (!this.loginOperation)
       return new MemcachedError('LOGIN_REQUIRED', `it requires a login, and none is set: ${words}`);
     const now = this.#runtime.now();
@@ -93,8 +93,8 @@ export class ServerRecord {
     return new MemcachedError(code, `it refuses the login: ${words}. ${this.#isQuoted ? QUOTES_ADVICE : advice}`);
   }
 
-  /** The error for any other refusal of a command, which is logged. */
-  commandRefused({ opcode, status, words }: Response): MemcachedError {
+  /** Logs any other refusal of a command, and gives the error for it. */
+  noteCommandRefusal({ opcode, status, words }: Response): MemcachedError {
     const refusal = `refuses ${nameOf(opcode)}: ${words}`;
     this.#logRefusal(`${opcode} ${status}`, refusal, REFUSAL_PAUSE_MS);
     return new MemcachedError('COMMAND_REFUSED', `it ${refusal}`);
@@ -111,7 +111,7 @@ export class ServerRecord {
     if (isRefused) this.#logTouchRefused(`refuses TOUCH: ${words}`);
   }
 
-  failedAtTouch(): void {
+  touchFailed(): void {
     this.#touchFailures += 1;
     if (!this.isTouchSent) this.#logTouchRefused('does not answer TOUCH');
   }
