@@ -129,7 +129,7 @@ export class Checker implements Observer {
 
   close(): void {
     this.#state = { name: 'closed' };
-    this.log.losses.clear();
+    this.log.closed();
     for (const call of this.#calls) call.deadline = this.#now;
     this.#client.close();
   }

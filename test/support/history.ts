@@ -88,6 +88,12 @@ export class LogHistory {
     this.#news = [...this.#news.filter((other) => other.at === at), { at, kind, words, pause }];
   }
 
+  /** Nothing is owed to a log that is told no more, and the next one is told of each loss. */
+  closed(): void {
+    this.losses.clear();
+    this.#news = [];
+  }
+
   /** The kinds of what is to be said now, and has not been. */
   owed(now: number): string[] {
     return this.#news.filter((news) => news.at === now && !this.#isRepeated(news)).map(({ kind }) => kind);
