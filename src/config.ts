@@ -7,6 +7,7 @@ export interface Config {
   readonly port: number;
   /** Undefined means every address, IPv6 as well if the machine has it. */
   readonly host: string | undefined;
+  /** Whether DYNO is set. */
   readonly onHeroku: boolean;
   /** The dyno's name; `local` off Heroku. */
   readonly dyno: string;
@@ -69,8 +70,8 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     if (text('COUNTERS', '', 'memory, or not set', isAllowed) === 'memory') return undefined;
     const provider = providerIn(env);
     if (provider) {
-      const username = login(`${provider}_USERNAME`, `${provider}_PASSWORD`);
-      const password = login(`${provider}_PASSWORD`, `${provider}_USERNAME`);
+      const username = credential(`${provider}_USERNAME`, `${provider}_PASSWORD`);
+      const password = credential(`${provider}_PASSWORD`, `${provider}_USERNAME`);
       return addresses(`${provider}_SERVERS`).map((address) => ({ ...address, username, password }));
     }
     if (onHeroku) {
@@ -83,7 +84,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   }
 
   /** A username or a password. No complaint shows it. */
-  function login(name: string, other: string): string | undefined {
+  function credential(name: string, other: string): string | undefined {
     const value = env[name] || undefined;
     if (!value && env[other]) complaints.push(`${name} is not set, but ${other} is; a login needs both`);
     // Such as the carriage return that ends each line of a file from Windows.

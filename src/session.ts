@@ -45,7 +45,7 @@ const COOKIE_NAME = /^(?!__(?:Host|Secure|Http)-)[\w!#$%&'*+.^`|~-]+$/i;
 /**
  * Adds `request.session`. The cookie is `Secure` if `request.protocol` says https, for which an app behind a router needs
  * Fastify's `trustProxy`: `true` or addresses, as a number of hops has no effect. It is set with the response, so call the methods
- * before that is sent. Made for HTTP/1.1, which is what Heroku's router speaks to dynos.
+ * before that is sent. Made for HTTP/1.1: over HTTP/2 a request whose connection was reset no longer says https.
  *
  * @throws TypeError if `counters` is missing, or `cookieName` is no name for a cookie
  */

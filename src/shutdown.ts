@@ -5,13 +5,13 @@ import { Server, type Socket } from 'node:net';
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import type { FastifyInstance } from 'fastify';
 
-//            a signal                      stop listening              no connection is open
+//            a signal                    the queue is empty            no connection is open
 //   serving -----------> emptying the queue -------------> draining -----------------------> closed
 //
 // Only answers sent while draining say `Connection: close`. Said earlier, it makes clients connect again, into a queue that is reset
 // when listening stops.
 
-// From the shortest to the longest. Measured by stopping real processes under load.
+// The constants, the shortest first. Measured by stopping real processes under load.
 
 /**
  * The queue counts as empty after a turn of the event loop that accepts nothing and takes no longer than this: in a longer one, a

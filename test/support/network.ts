@@ -88,12 +88,12 @@ export class Network {
     for (const reach of this.addresses.values()) Object.assign(reach, REACHED);
     for (const socket of this.open)
       for (const direction of ['up', 'down'] as const) socket.breakAfter(direction, Infinity);
-    this.hasten();
+    this.reconsider();
   }
 
   /** Lets what is under way meet the conditions as they are now, also what was written before a close. */
-  hasten(): void {
-    for (const socket of this.#sockets) socket.hasten();
+  reconsider(): void {
+    for (const socket of this.#sockets) socket.reconsider();
   }
 
   /** As if the server process had been killed and started again. */
@@ -132,7 +132,7 @@ class Pipe {
   }
 
   /** Lets nothing take longer than it would now. */
-  hasten(): void {
+  reconsider(): void {
     const latest = this.#network.clock.now + this.#latency();
     for (const entry of this.#queue) entry.due = Math.min(entry.due, latest);
     this.#cancel?.();
@@ -266,14 +266,14 @@ export class SimulatedSocket extends EventEmitter {
     if (this.#network.open.includes(this)) this.#network.observer?.violate?.(6, 'a hang-up was not noticed');
   }
 
-  hasten(): void {
+  reconsider(): void {
     if (!this.#isConnected) {
       this.#cancelConnect?.();
       if (!this.isClosed) this.#connect();
       return;
     }
-    this.#up.hasten();
-    this.#down.hasten();
+    this.#up.reconsider();
+    this.#down.reconsider();
     this.#server.goOn();
   }
 

@@ -159,12 +159,12 @@ class Simulation {
     const before = { ...conditions };
     const recoveries = this.#recoveries;
     Object.assign(conditions, changes);
-    this.#network.hasten();
+    this.#network.reconsider();
     const names = Object.keys(changes) as (keyof Conditions)[];
     this.#in(1 + this.#upTo(this.#chance(0.3) ? 3000 : 400), () => {
       if (this.#recoveries > recoveries) return;
       for (const name of names) conditions[name] = before[name];
-      this.#network.hasten();
+      this.#network.reconsider();
     });
   }
 
