@@ -3,7 +3,7 @@ import { createConnection } from 'node:net';
 import { text } from 'node:stream/consumers';
 import type { InjectOptions, LightMyRequestResponse } from 'fastify';
 import { test } from 'tap';
-import { build, checkHeaders, FORGED, HEROKU, HTTPS, checkRefusal, listen, PAGE } from './support/app.ts';
+import { build, checkHeaders, checkRefusal, FORGED, HEROKU, HTTPS, listen, PAGE } from './support/app.ts';
 import { unavailable } from './support/recorder.ts';
 
 function cookieOf(response: LightMyRequestResponse): string {

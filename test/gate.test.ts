@@ -1,7 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { FastifyInstance } from 'fastify';
 import { test } from 'tap';
-import { build, checkHeaders, FORGED, HEROKU, HTTPS, checkRefusal, listen } from './support/app.ts';
+import { build, checkHeaders, checkRefusal, FORGED, HEROKU, HTTPS, listen } from './support/app.ts';
 
 const HTTP = { 'x-forwarded-proto': 'http', host: 'hello.example', cookie: FORGED };
 

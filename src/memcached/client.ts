@@ -36,7 +36,7 @@ const TRANSITIONS: Readonly<Record<State['name'], readonly State['name'][]>> = {
  *     closed ------1--> connecting   it is opened
  *     idle --------2--> connecting   a call comes
  *     connecting --3--> ready        an attempt to connect succeeds
- *     connecting --4--> failing      the server refuses; or the oldest attempt fails, and no address is untried since the last success
+ *     connecting --4--> failing      the server refuses, or the oldest attempt fails and no address is left to try
  *     ready -------5--> failing      the connection is lost after a second of silence, while it owed a call its response
  *     ready -------6--> idle         it is lost otherwise, with no call written or waiting
  *     ready -------7--> connecting   it is lost otherwise
@@ -235,7 +235,7 @@ export class Client {
 
   #tick(): void {
     this.#isTicking = false;
-    for (const connection of [...this.#connections]) connection.expire();
+    for (const connection of [...this.#connections]) connection.expire(); // and so may leave the list
     this.#expireWaiting();
     const isAttempting = ['connecting', 'failing'].includes(this.#state.name);
     if (isAttempting) this.#attemptIfDue();

@@ -94,8 +94,8 @@ export class Connection {
   }
 
   /**
-   * Waits for the TCP connection, logs in, and asks about a key. Then the connection is ready, or has been lost; if it is lost earlier, this may
-   * never settle.
+   * Waits for the TCP connection, logs in, and asks about a key. Then the connection is ready, or has been lost. If it is lost
+   * earlier, this may never settle.
    */
   async shakeHands(): Promise<void> {
     await new Promise<void>((resolve) => this.#socket.on('connect', resolve));

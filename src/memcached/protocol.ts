@@ -126,7 +126,7 @@ export function nameOf(opcode: number): string {
   return name ?? `command 0x${opcode.toString(16)}`;
 }
 
-/** Reads the responses of one connection, in whatever pieces they arrive. Between two pieces it keeps one incomplete response at most. */
+/** Reads the responses of one connection, in whatever pieces they arrive. It keeps one incomplete response at most. */
 export class ResponseReader {
   #rest = Buffer.alloc(0);
 

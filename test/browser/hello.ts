@@ -161,7 +161,7 @@ await test('it keeps sending while dynos leave and return, marks them, and loses
   t.equal(await visitor.status(), 'Sending', 'one thing at a time');
   await visitor.click('Stop');
   await page.clock.runFor(200);
-  t.match(await visitor.verdict(), /^✓ #\d+ to #\d+, each exactly once \d+ requests, 5 dynos$/);
+  t.match(await visitor.verdict(), /^✓ #52 to #\d+, each exactly once \d+ requests, 5 dynos$/);
 });
 
 await test('a page that is hidden stops an endless stream, and finishes a burst, in which nothing moves', async (t) => {
