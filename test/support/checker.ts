@@ -2,8 +2,9 @@ import type { Client } from '../../src/memcached/client.ts';
 import type { ErrorCode, MemcachedError } from '../../src/memcached/server.ts';
 import { create, increment, PROBE_KEY, REMOVE } from '../../src/memcached/protocol.ts';
 import { AddressHistory, LogHistory, LoginHistory, LOSS, NAME, RETURN } from './history.ts';
-import type { Network, Observer, SimulatedSocket } from './network.ts';
+import type { Network, Observer } from './network.ts';
 import { DELETE, INCREMENT, LOGIN, OK, NOT_FOUND, REFUSED, TOUCH, ttlOf, type Packet } from './packets.ts';
+import type { SimulatedSocket } from './socket.ts';
 
 // What must hold, whatever happens:
 //

@@ -3,7 +3,8 @@ import { PROBE_KEY } from '../../src/memcached/protocol.ts';
 import { Checker } from './checker.ts';
 import { randomFrom } from './clock.ts';
 import { TAMPERINGS, type FakeServer, type Tampering } from './fake-server.ts';
-import { Network, type SimulatedSocket } from './network.ts';
+import { Network } from './network.ts';
+import type { SimulatedSocket } from './socket.ts';
 
 const LOGIN = { username: 'app', password: 'secret' };
 const BACK_MS = 500;

@@ -1,0 +1,181 @@
+import { EventEmitter } from 'node:events';
+import type { ErrorCode } from '../../src/memcached/server.ts';
+import { ServerConnection } from './fake-server.ts';
+import type { Network } from './network.ts';
+import { isWrong, split, type Packet } from './packets.ts';
+import { Pipe, type Direction } from './pipe.ts';
+
+/** The client's socket, and what travels between it and the server's side of the same connection. */
+export class SimulatedSocket extends EventEmitter {
+  readonly openedAt: number;
+  /** Undefined until one is picked, and always if the host is an address. */
+  address: string | undefined;
+  /** Requests that were written, and whose response has not come, oldest first. */
+  readonly outstanding: { readonly request: Packet; readonly writtenAt: number }[] = [];
+  /** By opaque. */
+  readonly responses = new Map<number, Packet>();
+  /** Why the client has to lose it, as far as the network can tell. */
+  reason: ErrorCode | undefined;
+  isClosed = false;
+  readonly #network: Network;
+  readonly #pick: ((addresses: readonly string[]) => string) | undefined;
+  readonly #pipes: Readonly<Record<Direction, Pipe>>;
+  readonly #server: ServerConnection;
+  #isConnected = false;
+  /** When the connection is made or refused. */
+  #connectDue = Infinity;
+  #cancelConnect: () => void;
+  /** The beginning of a response. */
+  #received: Buffer = Buffer.alloc(0);
+
+  /** @param pick chooses one of the addresses of the name; undefined if the host is an address */
+  constructor(network: Network, pick: ((addresses: readonly string[]) => string) | undefined) {
+    super();
+    this.#network = network;
+    this.#pick = pick;
+    this.openedAt = network.clock.now;
+    const slow = (): number => network.reach(this.address).slow / 2;
+    const broke = (): void => this.break('read ECONNRESET');
+    this.#pipes = {
+      up: new Pipe(network, 'up', slow, (piece) => this.#server.receive(piece), broke),
+      down: new Pipe(network, 'down', slow, (piece) => this.#receive(piece), broke),
+    };
+    this.#server = new ServerConnection(
+      network.server,
+      (bytes) => this.isClosed || this.#pipes.down.send(bytes),
+      () => this.isClosed || this.#pipes.down.send(Buffer.alloc(0)),
+    );
+    this.#cancelConnect = network.clock.at(network.clock.now, () => this.#connect());
+  }
+
+  /** For how long the client has waited for the oldest response, or for the connection. */
+  get silence(): number {
+    const now = this.#network.clock.now;
+    return now - (this.#isConnected ? (this.outstanding[0]?.writtenAt ?? now) : this.openedAt);
+  }
+
+  // What the client calls.
+
+  write(bytes: Buffer): boolean {
+    if (this.isClosed) return false;
+    if (!this.#isConnected) this.#violate('it writes before it is connected');
+    const { packets: requests } = split(bytes);
+    if (requests.length === 0) this.#violate('it writes nothing');
+    for (const request of requests) this.outstanding.push({ request, writtenAt: this.#network.clock.now });
+    this.#network.observer.wrote?.(this, requests);
+    this.#pipes.up.send(bytes);
+    return true;
+  }
+
+  destroy(): void {
+    if (this.silence >= 1000 && !this.reason && !this.isClosed) this.#fail('UNAVAILABLE');
+    this.#close();
+    // The network outlives it, and must not keep the client's side.
+    this.removeAllListeners();
+  }
+
+  // What befalls the connection.
+
+  break(message: string): void {
+    if (this.isClosed) return;
+    this.#fail(this.reason ?? 'UNAVAILABLE');
+    this.#close();
+    this.emit('error', new Error(message));
+  }
+
+  /** Breaks it after so many more bytes in one direction. */
+  breakAfter(direction: Direction, bytes: number): void {
+    this.#pipes[direction].breaksAfter = bytes;
+  }
+
+  /** The server is gone, and nobody tells. */
+  vanish(): void {
+    this.#pipes.up.isHole = this.#pipes.down.isHole = true;
+  }
+
+  /** The server closes its side politely, behind what it has sent. */
+  hangUp(): void {
+    if (this.#isConnected) this.#server.hangUp();
+  }
+
+  /** The client hears of that. */
+  hearEnd(): void {
+    if (this.isClosed || !this.#isConnected) return;
+    this.#fail(this.reason ?? 'UNAVAILABLE');
+    this.emit('end');
+    if (this.#network.open.includes(this)) this.#violate('a hang-up was not noticed');
+  }
+
+  /** Lets what is under way meet the conditions as they are now. */
+  reconsider(): void {
+    if (this.#isConnected) {
+      this.#pipes.up.reconsider();
+      this.#pipes.down.reconsider();
+      this.#server.goOn();
+    } else if (!this.isClosed) {
+      this.#cancelConnect();
+      this.#connect();
+    }
+  }
+
+  /** Looks its address up, unless it has one, and connects to it. May be called again, until it is connected. */
+  #connect(): void {
+    const { conditions, clock, addresses, observer } = this.#network;
+    if (this.#pick && this.address === undefined) {
+      if (conditions.dns === 'hangs') return;
+      if (conditions.dns === 'fails') return this.break('getaddrinfo ENOTFOUND store.example');
+      this.address = this.#pick([...addresses.keys()]);
+      observer.picked?.(this);
+    }
+    const { connect, slow } = this.#network.reach(this.address);
+    const { up } = this.#pipes;
+    if (connect === 'silent') up.isHole = true;
+    if (up.isHole) return;
+    this.#connectDue = Math.min(this.#connectDue, clock.now + conditions.up + conditions.down + slow);
+    this.#cancelConnect = clock.at(this.#connectDue, () => {
+      if (connect === 'refuse') return this.break('connect ECONNREFUSED');
+      this.#isConnected = true;
+      this.emit('connect');
+      this.#server.accept();
+    });
+  }
+
+  /** Tells the observer of each response, and then the client of the bytes. */
+  #receive(piece: Buffer): void {
+    if (piece.length === 0) return this.hearEnd();
+    let bytes = Buffer.concat([this.#received, piece]);
+    let isBroken = false;
+    while (bytes.length > 0) {
+      const due = this.outstanding[0]?.request;
+      isBroken = isWrong(bytes, due);
+      if (isBroken) this.#fail(this.responses.size > 0 ? 'UNAVAILABLE' : 'NOT_MEMCACHED');
+      const [response] = split(bytes).packets;
+      if (isBroken || !response || !due) break;
+      bytes = bytes.subarray(24 + bytes.readUInt32BE(8));
+      this.outstanding.shift();
+      this.responses.set(due.opaque, response);
+      this.#network.observer.answered?.(this, due, response);
+    }
+    this.#received = bytes;
+    this.emit('data', piece);
+    if (isBroken && !this.isClosed) this.#violate('wrong bytes were not noticed');
+  }
+
+  #fail(reason: ErrorCode): void {
+    this.reason = reason;
+    this.#network.observer.failed?.(this);
+  }
+
+  #close(): void {
+    if (this.isClosed) return;
+    this.isClosed = true;
+    this.#cancelConnect();
+    // What was written may still be carried out.
+    this.#pipes.down.stop();
+    this.#network.observer.lost?.(this);
+  }
+
+  #violate(what: string): void {
+    this.#network.observer.violate?.(6, what);
+  }
+}
