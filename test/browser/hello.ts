@@ -7,8 +7,7 @@ import { launchChromium } from './chromium.ts';
 import { startDynos, startFront, Visitor } from './visitor.ts';
 
 const PROVED = /^✓ #\d+ to #\d+, each exactly once 50 requests, 5 dynos$/;
-const RESTARTED =
-  '↺ The count restarted at #1 The store forgot it, the session ended, or the cookie was lost or replaced';
+const RESTARTED = '↺ The count restarted at #1 The store forgot it, the session ended, or the cookie was replaced';
 const STEPS = ['Send 50 requests', 'Keep sending while you stop some dynos', 'Send 50 without a shared store'] as const;
 
 const browser = await launchChromium();
