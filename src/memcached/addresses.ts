@@ -22,9 +22,8 @@ export class Addresses {
     this.#all = all;
     const untried = all.filter((address) => !this.#tried.has(address));
     const preferred = untried.filter((address) => address === this.#lastServed);
-    const others = untried.filter((address) => address !== this.#lastServed);
     const tried = [...this.#tried].filter((address) => all.includes(address));
-    const inTurn = [...preferred, ...others, ...tried];
+    const inTurn = [...preferred, ...untried, ...tried];
     const isInUse = (address: string): boolean => attempts.some((attempt) => attempt.address === address);
     const picked = (inTurn.find((address) => !isInUse(address)) ?? inTurn[0]) as string;
     this.#tried.delete(picked);
