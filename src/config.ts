@@ -47,7 +47,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     onHeroku,
     dyno: text('DYNO', 'local', "a dyno's name, such as web.1", isVisible),
     memcached: memcached(),
-    // memcached's clock ticks once a second, so with 1 a session might expire at once. It reads more than 30 days as a date.
+    // At least 2: memcached counts whole seconds, so 1 may expire at once. At most 30 days: it reads more as a date.
     sessionTtl: integer('SESSION_TTL', 86_400, 2, 2_592_000, 'a number of seconds'),
     logLevel: text('LOG_LEVEL', 'info', `one of ${LOG_LEVELS.join(', ')}`, (value) => LOG_LEVELS.includes(value)),
   };
@@ -101,7 +101,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     if (parsed.every(({ host, port }) => host && port > 0 && port <= 65_535)) return parsed;
     let fault = `is ${JSON.stringify(list)}`;
     if (list === '') fault = 'is not set, but its login is';
-    // Before an @ there is usually a password.
+    // Not shown, as before an @ there is usually a password.
     if (list.includes('@')) fault = 'contains an @';
     complaints.push(`${name} ${fault}; it must be host or host:port, several separated by commas`);
     return parsed;

@@ -51,7 +51,7 @@ function forwardedProtocol(headers: IncomingHttpHeaders): string | undefined {
   return headers['x-forwarded-proto']?.toString().replace(/.*,/, '').trim().toLowerCase();
 }
 
-/** Sends a request to its own address on https. Only the Host header tells which host that is. */
+/** Sends a request to its own address on https, by its Host header and never by X-Forwarded-Host. */
 function redirectToHttps({ headers: { host } }: FastifyRequest, reply: FastifyReply, path: string): void {
   // HTTP/1.0 allows requests without one.
   if (!host) {

@@ -12,7 +12,7 @@ interface LogLine {
   readonly err?: { readonly stack: string };
 }
 
-/** Writes to a terminal what happened, with the request, the status of its answer, and the stack of an error. */
+/** Writes of each line its message, then the request, the status and the stack that it has. The level is left out. */
 export function plainLog(terminal: { write(text: string): unknown }): LogStream {
   return {
     write(line) {

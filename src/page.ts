@@ -56,7 +56,10 @@ function keepIf(html: string, current: readonly (string | false)[]): string {
   );
 }
 
-/** A policy names an inline element by the digest of all between its tags (CSP Level 3, 6.7.3.3). */
+/**
+ * A policy names an inline element by the digest of all between its tags (CSP Level 3, 6.7.3.3). The template has one of each,
+ * without attributes.
+ */
 function hashOf(element: string): string {
   const [, content] = template.split(new RegExp(`</?${element}>`)) as [string, string, string];
   return `'sha256-${hash('sha256', content, 'base64')}'`;

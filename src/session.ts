@@ -148,7 +148,7 @@ class RequestSession implements Session {
   }
 }
 
-/** The key is a digest: reading the store reveals no id, and a look-up leaks nothing through timing. */
+/** The key is a digest, as 32 characters: reading the store reveals no id, and a look-up leaks nothing through timing. */
 function keyOf(id: string): string {
   return hash('sha256', id, 'base64url').slice(0, 32);
 }

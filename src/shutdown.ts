@@ -1,5 +1,5 @@
-// Stops a web process without losing a request: new connections are refused, so that they go to another dyno, while
-// requests that arrive on open ones are still answered.
+// Stops a web process and loses as few requests as it can: it accepts the connections that wait in the queue, refuses new ones, so
+// that they go to another dyno, and answers the requests that still arrive on open ones.
 
 import { Server, type Socket } from 'node:net';
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
