@@ -16,7 +16,7 @@ const REASONS: Record<UnavailableCode, RegExp> = {
   ERR_COUNTERS_LOGIN_REFUSED: /refuses the login\..*after 30 days.*heroku addons:open memcachier.*heroku config/,
   ERR_COUNTERS_LOGIN_REQUIRED: /requires a login, and none is set/,
   ERR_COUNTERS_LOGIN_UNSUPPORTED: /A login is set, but the session store has none/,
-  ERR_COUNTERS_NOT_MEMCACHED: /not a Memcached with the binary protocol/,
+  ERR_COUNTERS_NOT_MEMCACHED: /does not speak Memcached's binary protocol/,
   ERR_COUNTERS_COMMAND_REFUSED: /refuses to count\. It may be full/,
 };
 const CODES = Object.keys(REASONS) as UnavailableCode[];
