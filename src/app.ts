@@ -13,17 +13,17 @@ const HTML = 'text/html; charset=utf-8';
 /**
  * Builds the app, to listen or to be tested by `inject`. It opens the counters, and closes them when it closes.
  *
- * @param terminal takes the log in place of standard output, for a person to read
+ * @param plainLog takes the log in place of standard output, for a person to read
  */
-export function buildApp(config: Config, counters: Counters, terminal?: LogStream) {
+export function buildApp(config: Config, counters: Counters, plainLog?: LogStream) {
   const { onHeroku, dyno, memcached, logLevel } = config;
   const isDebugging = ['debug', 'trace'].includes(logLevel);
   const gate = createGate(config);
   const page = preparePage({ dyno, store: memcached ? 'memcached' : 'memory', onHeroku });
   const app = fastify({
-    logger: { level: logLevel, ...(terminal && { stream: terminal }) },
+    logger: { level: logLevel, ...(plainLog && { stream: plainLog }) },
     // Heroku's router logs each request with its dyno, and a person wants to see only what changes.
-    logController: new LogController({ disableRequestLogging: !isDebugging && (onHeroku || terminal !== undefined) }),
+    logController: new LogController({ disableRequestLogging: !isDebugging && (onHeroku || plainLog !== undefined) }),
     // Makes request.protocol follow X-Forwarded-Proto, which decides whether the session's cookie is secure. The other forwarding
     // headers reach nothing but the log at the level debug.
     trustProxy: onHeroku,

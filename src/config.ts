@@ -26,7 +26,7 @@ const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'
 const PROVIDERS = ['MEMCACHIER', 'MEMCACHEDCLOUD', 'MEMCACHE'];
 const isVisible = (value: string): boolean => /^[!-~]*$/.test(value);
 /** `[IPv6]` or a name or an IPv4 address, with or without a port, perhaps between spaces. */
-const SERVER = /^ *(?:\[([\da-f:.]+)\]|([\w.-]+))(?::(\d+))? *$/i;
+const ADDRESS = /^ *(?:\[([\da-f:.]+)\]|([\w.-]+))(?::(\d+))? *$/i;
 
 /** The first provider that is set in the environment, by any of its three variables. */
 export function providerIn(env: NodeJS.ProcessEnv): string | undefined {
@@ -46,7 +46,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     host: text('HOST', onHeroku ? '' : 'localhost', 'a host name or an address', isVisible) || undefined,
     onHeroku,
     dyno: text('DYNO', 'local', "a dyno's name, such as web.1", isVisible),
-    memcached: memcached(),
+    memcached: memcachedServers(),
     // At least 2: memcached counts whole seconds, so 1 may expire at once. At most 30 days: it reads more as a date.
     sessionTtl: integer('SESSION_TTL', 86_400, 2, 2_592_000, 'a number of seconds'),
     logLevel: text('LOG_LEVEL', 'info', `one of ${LOG_LEVELS.join(', ')}`, (value) => LOG_LEVELS.includes(value)),
@@ -65,7 +65,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     return Number(text(name, String(fallback), `${what} from ${least} to ${most}`, isAllowed));
   }
 
-  function memcached(): MemcachedServer[] | undefined {
+  function memcachedServers(): MemcachedServer[] | undefined {
     const isAllowed = (value: string): boolean => value === '' || value === 'memory';
     if (text('COUNTERS', '', 'memory, or not set', isAllowed) === 'memory') return undefined;
     const provider = providerIn(env);
@@ -95,7 +95,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   function addresses(name: string): Pick<MemcachedServer, 'host' | 'port'>[] {
     const list = env[name] || '';
     const parsed = list.split(',').map((address) => {
-      const [, ipv6, nameOrIpv4, port = '11211'] = SERVER.exec(address) ?? [];
+      const [, ipv6, nameOrIpv4, port = '11211'] = ADDRESS.exec(address) ?? [];
       return { host: ipv6 ?? nameOrIpv4 ?? '', port: Number(port) };
     });
     if (parsed.every(({ host, port }) => host && port > 0 && port <= 65_535)) return parsed;

@@ -4,7 +4,7 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Config } from './config.ts';
-import { policy } from './page.ts';
+import { contentSecurityPolicy } from './page.ts';
 
 export const TEXT = 'text/plain; charset=utf-8';
 const METHODS = ['GET', 'HEAD', 'POST'];
@@ -20,7 +20,7 @@ export function createGate({ onHeroku, dyno }: Config) {
     'cache-control': 'no-store',
     vary: 'Accept',
     'x-dyno': dyno,
-    'content-security-policy': policy,
+    'content-security-policy': contentSecurityPolicy,
     'x-content-type-options': 'nosniff',
     'referrer-policy': 'no-referrer',
   };
@@ -29,9 +29,9 @@ export function createGate({ onHeroku, dyno }: Config) {
     const protocol = onHeroku ? forwardedProtocol(request.headers) : undefined;
     if (protocol === 'https') reply.header('strict-transport-security', 'max-age=31536000');
 
-    const path = pathOf(request.url);
-    if (protocol === 'http') return redirectToHttps(request, reply, path);
-    if (!HOME.test(path)) return sendNotFound(reply);
+    const target = originForm(request.url);
+    if (protocol === 'http') return redirectToHttps(request, reply, target);
+    if (!HOME.test(target)) return sendNotFound(reply);
     if (!METHODS.includes(request.method)) return sendMethodNotAllowed(reply);
     // Fastify has no route for a URL of another scheme, such as ftp://a/, or for a malformed one, such as http://%/.
     if (request.is404) return sendNotFound(reply);
@@ -52,14 +52,14 @@ function forwardedProtocol(headers: IncomingHttpHeaders): string | undefined {
 }
 
 /** Sends a request to its own address on https, by its Host header and never by X-Forwarded-Host. */
-function redirectToHttps({ headers: { host } }: FastifyRequest, reply: FastifyReply, path: string): void {
+function redirectToHttps({ headers: { host } }: FastifyRequest, reply: FastifyReply, target: string): void {
   // HTTP/1.0 allows requests without one.
   if (!host) {
     sendLine(reply, 400, 'The request needs a Host header');
     return;
   }
-  // A path that does not begin with / would become part of the host.
-  reply.redirect(`https://${host}${path.startsWith('/') ? path : '/'}`, 308);
+  // A target that does not begin with / would become part of the host.
+  reply.redirect(`https://${host}${target.startsWith('/') ? target : '/'}`, 308);
 }
 
 function sendNotFound(reply: FastifyReply): void {
@@ -70,7 +70,7 @@ function sendMethodNotAllowed(reply: FastifyReply): void {
   sendLine(reply.header('allow', METHODS.join(', ')), 405, 'Only GET, HEAD and POST work here');
 }
 
-/** The path and query of a request's target, which may be an absolute URL (RFC 9112, 3.2.2). */
-function pathOf(target: string): string {
-  return target.replace(/^\w+:\/\/[^/?#]*\/?/, '/');
+/** The path and query of a URL, which may be absolute (RFC 9112, 3.2.1 and 3.2.2). */
+function originForm(url: string): string {
+  return url.replace(/^\w+:\/\/[^/?#]*\/?/, '/');
 }

@@ -11,7 +11,6 @@ export interface PageContext {
   readonly onHeroku: boolean;
 }
 
-/** Pages as strings, to be sent as they are. */
 export interface Page {
   /** The page that shows a count. */
   readonly greeting: (count: number) => string;
@@ -23,7 +22,7 @@ const { repository: ownRepository } = JSON.parse(read('app.json')) as { reposito
 const template = read('views/hello.html');
 
 /** The `Content-Security-Policy` that lets exactly this page's style and script run. */
-export const policy =
+export const contentSecurityPolicy =
   `default-src 'none'; style-src ${hashOf('style')}; script-src ${hashOf('script')}; ` +
   "connect-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
@@ -31,10 +30,10 @@ export const policy =
 export function preparePage({ dyno, store, onHeroku }: PageContext, repository = ownRepository): Page {
   const values = { dyno, store, repository };
   // While the address still contains OWNER, a link to it would lead nowhere.
-  const always = [store, onHeroku && 'heroku', !repository.includes('/OWNER/') && 'published'];
+  const processStates = [store, onHeroku && 'heroku', !repository.includes('/OWNER/') && 'published'];
   /** Fills in every `{{name}}` but the count. */
   const render = (...states: string[]): string =>
-    keepIf(template, [...states, ...always]).replace(
+    applyConditions(template, [...states, ...processStates]).replace(
       /\{\{(?!count\}\})(\w+)\}\}/g,
       (_placeholder, name: keyof typeof values) => escapeHtml(values[name]),
     );
@@ -49,10 +48,10 @@ export function preparePage({ dyno, store, onHeroku }: PageContext, repository =
  * Keeps each element with `data-if` only if every state that it names is current, and then without that attribute. It has to be
  * the first attribute, with ", " between the states, and the element may not contain another of its tag.
  */
-function keepIf(html: string, current: readonly (string | false)[]): string {
+function applyConditions(html: string, states: readonly (string | false)[]): string {
   const conditional = /<(\w+) data-if="([^"]*)"([^]*?<\/\1>)/g;
-  return html.replace(conditional, (_element, tag: string, needed: string, rest: string) =>
-    needed.split(', ').every((state) => current.includes(state)) ? keepIf(`<${tag}${rest}`, current) : '',
+  return html.replace(conditional, (_element, tag: string, condition: string, rest: string) =>
+    condition.split(', ').every((state) => states.includes(state)) ? applyConditions(`<${tag}${rest}`, states) : '',
   );
 }
 

@@ -25,7 +25,7 @@ process.on('uncaughtException', (error) => {
   void stop();
 });
 await app.ready();
-const port = await listen().catch(exitNotListening);
+const port = await listen().catch(exitCannotListen);
 app.log.info(`Hello #N is at http://${hostForUrl(config)}:${port}/, with the counts in ${counters.place}`);
 if (config.onHeroku && !memcached) app.log.warn('COUNTERS=memory: each dyno keeps its own counts');
 
@@ -85,7 +85,7 @@ function readConfigOrExit(): Config {
   }
 }
 
-function exitNotListening({ code, message }: NodeJS.ErrnoException): never {
+function exitCannotListen({ code, message }: NodeJS.ErrnoException): never {
   const { port, host = '(every address)' } = config;
   const other = port < 65_535 ? port + 1 : port - 1;
   if (code === 'EADDRINUSE') exit(`PORT ${port} is in use; set PORT to another port, such as ${other}`);

@@ -20,12 +20,12 @@ import type { FastifyInstance } from 'fastify';
  */
 const QUIET_TURN_MS = 0.5;
 /** The longest wait for such a turn: a process that new connections keep busy may have none. */
-const QUEUE_MS = 1000;
+const MAX_EMPTYING_MS = 1000;
 /** How long an idle connection is kept for a request on its way: none was lost in 230 restarts, but many without this. */
-const IDLE_MS = 1500;
+const CLOSE_IDLE_AFTER_MS = 1500;
 /** How long a request that has begun may take: the visitor may be slow, and the store may take a second. */
-const BUSY_MS = 4000;
-/** When a shutdown that hangs is given up: after QUEUE_MS + BUSY_MS, and before Heroku's SIGKILL, which comes after 30 s. */
+const CLOSE_ALL_AFTER_MS = 4000;
+/** When a shutdown that hangs is given up: after the two above, and before Heroku sends SIGKILL, which is after 30 s. */
 const GIVE_UP_MS = 6000;
 
 /**
@@ -38,7 +38,7 @@ export function prepareShutdown(app: FastifyInstance): (listeners: readonly Serv
   const connections = new Set<Socket>();
   let accepted = 0;
   let isDraining = false;
-  let stopping: Promise<void> | undefined;
+  let shutdown: Promise<void> | undefined;
 
   app.server.on('connection', (socket: Socket) => {
     accepted += 1;
@@ -50,7 +50,7 @@ export function prepareShutdown(app: FastifyInstance): (listeners: readonly Serv
     done(null, payload);
   });
 
-  async function shutDown(listeners: readonly Server[]): Promise<void> {
+  async function run(listeners: readonly Server[]): Promise<void> {
     await emptyQueue();
     isDraining = true;
     await drain(listeners);
@@ -59,7 +59,7 @@ export function prepareShutdown(app: FastifyInstance): (listeners: readonly Serv
 
   /** Accepts the connections in the system's queue, one in each turn of the event loop. Closing would reset them. */
   async function emptyQueue(): Promise<void> {
-    const deadline = performance.now() + QUEUE_MS;
+    const deadline = performance.now() + MAX_EMPTYING_MS;
     let isQuiet = false;
     // A signal comes in the middle of a turn, and the rest of that says nothing about the queue.
     await nextTurn();
@@ -77,25 +77,25 @@ export function prepareShutdown(app: FastifyInstance): (listeners: readonly Serv
       app.server.closeIdleConnections();
       // To Node.js a connection that never sent a request is not idle.
       for (const socket of connections) if (socket.bytesRead === 0) socket.destroy();
-    }, IDLE_MS);
-    const busyTimer = setTimeout(() => app.server.closeAllConnections(), BUSY_MS);
-    await Promise.all(listeners.map(stopListening));
+    }, CLOSE_IDLE_AFTER_MS);
+    const busyTimer = setTimeout(() => app.server.closeAllConnections(), CLOSE_ALL_AFTER_MS);
+    await Promise.all(listeners.map(closeListener));
     clearTimeout(idleTimer);
     clearTimeout(busyTimer);
   }
 
-  return (listeners) => (stopping ??= Promise.race([shutDown(listeners), timeOut()]));
+  return (listeners) => (shutdown ??= Promise.race([run(listeners), giveUp()]));
 }
 
 /**
  * Resolves when all connections have closed as well. Unlike an http server's own `close`, or `app.close()`, this closes no idle
  * connection: its next request may be on its way.
  */
-function stopListening(listener: Server): Promise<unknown> {
+function closeListener(listener: Server): Promise<unknown> {
   return new Promise((resolve) => Server.prototype.close.call(listener, resolve));
 }
 
-async function timeOut(): Promise<never> {
+async function giveUp(): Promise<never> {
   await sleep(GIVE_UP_MS, undefined, { ref: false });
   throw new Error(`Shutting down takes more than ${GIVE_UP_MS} ms`);
 }

@@ -2,7 +2,7 @@ import { hash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { test } from 'tap';
 import type { UnavailableCode } from '../src/counters/counters.ts';
-import { policy, preparePage, type PageContext } from '../src/page.ts';
+import { contentSecurityPolicy, preparePage, type PageContext } from '../src/page.ts';
 
 const HEROKU: PageContext = { dyno: 'web.3', store: 'memcached', onHeroku: true };
 const HOME: PageContext = { dyno: 'local', store: 'memory', onHeroku: false };
@@ -95,7 +95,7 @@ await test('the policy allows exactly the style and the script of each page', as
     for (const element of ['style', 'script']) {
       const [one, ...others] = [...page.matchAll(new RegExp(`<${element}[^>]*>([^]*?)</${element}>`, 'g'))];
       t.strictSame(others, []);
-      t.match(policy, `${element}-src 'sha256-${hash('sha256', String(one?.[1]), 'base64')}'`);
+      t.match(contentSecurityPolicy, `${element}-src 'sha256-${hash('sha256', String(one?.[1]), 'base64')}'`);
     }
     t.notMatch(page, /\s(style|on[a-z]+)=/, 'no attribute needs a policy that allows more');
   }
