@@ -29,13 +29,13 @@ export function buildApp(config: Config, counters: Counters, plainLog?: LogStrea
     trustProxy: onHeroku,
     // Heroku's router reuses a connection for up to 90 s. If this side closed it first, a request on its way would be lost.
     keepAliveTimeout: 95_000,
-    // How long the headers and the whole of a request may take to arrive: a request here is a few hundred bytes. Node.js
-    // looks for late ones every 5 s. It takes the longer one for the whole, so headersTimeout cannot be left at its 60 s.
+    // A request here has a few hundred bytes, so 10 s are enough for its headers, and for all of it. Node.js applies the longer of
+    // the two limits to the whole, so both are set. It looks for late requests every 5 s.
     http: { headersTimeout: 10_000, connectionsCheckingInterval: 5000 },
     requestTimeout: 10_000,
     // Otherwise HEAD would run the handler of GET, which counts.
     exposeHeadRoutes: false,
-    // Fastify runs no hooks for a malformed path: neither the gate, nor that by which shutdown.ts closes connections. So do both here.
+    // Fastify runs no hooks for a malformed path: neither the gate, nor the one of shutdown.ts that closes connections.
     frameworkErrors: (_error, request, reply) => gate(request, reply.header('connection', 'close')),
   });
 
@@ -43,7 +43,7 @@ export function buildApp(config: Config, counters: Counters, plainLog?: LogStrea
   app.register(session, { counters });
 
   app.get('/', async (request, reply) => {
-    // The value may be longer: "prefetch;prerender". A browser that is refused asks again when the visitor opens the page.
+    // Also "prefetch;prerender". A browser that is refused asks again when the visitor opens the page.
     if (request.headers['sec-purpose']?.toString().startsWith('prefetch')) {
       return sendLine(reply, 503, 'A prefetch is not counted; the visit itself is');
     }
@@ -68,6 +68,7 @@ export function buildApp(config: Config, counters: Counters, plainLog?: LogStrea
     if (error instanceof CountersUnavailable) {
       reply.code(503).header('retry-after', '1');
       if (wantsPage(request)) {
+        // Browsers ignore Retry-After.
         return reply.header('refresh', '2').type(HTML).send(page.unavailable(error.code, request.method));
       }
       return sendLine(reply, 503, request.method === 'POST' ? `${error.message}; nothing was ended` : error.message);
@@ -81,8 +82,8 @@ export function buildApp(config: Config, counters: Counters, plainLog?: LogStrea
 }
 
 /**
- * Declares any body to be text, since Fastify refuses bodies whose type it does not know. Setting `request.headers` replaces no
- * other header: Fastify merges what is set into those that came.
+ * Declares any body to be text, since Fastify refuses a body whose type it does not know. To set `request.headers` replaces no
+ * other header: Fastify merges the new ones into those that came.
  */
 function takeAnyBody(request: FastifyRequest, _reply: FastifyReply, done: () => void): void {
   request.headers = { 'content-type': 'text/plain' };

@@ -47,8 +47,8 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     onHeroku,
     dyno: text('DYNO', 'local', "a dyno's name, such as web.1", isVisible),
     memcached: memcachedServers(),
-    // At least 2: memcached counts whole seconds, so 1 may expire at once. At most 30 days: it reads more as a date.
-    sessionTtl: integer('SESSION_TTL', 86_400, 2, 2_592_000, 'a number of seconds'),
+    // Memcached counts whole seconds, so 1 may expire at once. It reads more than 30 days as a date.
+    sessionTtl: integer('SESSION_TTL', 86_400, 2, 30 * 86_400, 'a number of seconds'),
     logLevel: text('LOG_LEVEL', 'info', `one of ${LOG_LEVELS.join(', ')}`, (value) => LOG_LEVELS.includes(value)),
   };
   if (complaints.length > 0) throw new ConfigError(complaints.join('\n'));
@@ -101,7 +101,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     if (parsed.every(({ host, port }) => host && port > 0 && port <= 65_535)) return parsed;
     let fault = `is ${JSON.stringify(list)}`;
     if (list === '') fault = 'is not set, but its login is';
-    // Not shown, as before an @ there is usually a password.
+    // The list is not shown then: before an @ there is usually a password.
     if (list.includes('@')) fault = 'contains an @';
     complaints.push(`${name} ${fault}; it must be host or host:port, several separated by commas`);
     return parsed;

@@ -8,7 +8,7 @@ import { contentSecurityPolicy } from './page.ts';
 
 export const TEXT = 'text/plain; charset=utf-8';
 const METHODS = ['GET', 'HEAD', 'POST'];
-/** The path `/`, with or without a query. Fastify's router takes `*` and `/#x` for that path as well. */
+/** The path `/`, with or without a query. Fastify's router would also accept `*` and `/#x`. */
 const HOME = /^\/(\?|$)/;
 
 /**
@@ -32,7 +32,10 @@ export function createGate({ onHeroku, dyno }: Config) {
     const target = originForm(request.url);
     if (protocol === 'http') return redirectToHttps(request, reply, target);
     if (!HOME.test(target)) return sendNotFound(reply);
-    if (!METHODS.includes(request.method)) return sendMethodNotAllowed(reply);
+    if (!METHODS.includes(request.method)) {
+      sendLine(reply.header('allow', METHODS.join(', ')), 405, 'Only GET, HEAD and POST work here');
+      return;
+    }
     // Fastify has no route for a URL of another scheme, such as ftp://a/, or for a malformed one, such as http://%/.
     if (request.is404) return sendNotFound(reply);
     done?.();
@@ -44,8 +47,9 @@ export function sendLine(reply: FastifyReply, status: number, line: string): Fas
 }
 
 /**
- * The protocol by which Heroku's router received a request, in lower case; undefined if there was no router. Of several entries
- * the router's is the last. Not `request.protocol`: for a malformed path Fastify ignores trustProxy.
+ * The protocol by which Heroku's router received a request, in lower case; undefined if there was no router. A client may send
+ * this header too, and then the router appends to it: the last entry is the router's. `request.protocol` would not do, since
+ * Fastify ignores trustProxy for a malformed path.
  */
 function forwardedProtocol(headers: IncomingHttpHeaders): string | undefined {
   return headers['x-forwarded-proto']?.toString().replace(/.*,/, '').trim().toLowerCase();
@@ -64,10 +68,6 @@ function redirectToHttps({ headers: { host } }: FastifyRequest, reply: FastifyRe
 
 function sendNotFound(reply: FastifyReply): void {
   sendLine(reply, 404, 'There is nothing at this address');
-}
-
-function sendMethodNotAllowed(reply: FastifyReply): void {
-  sendLine(reply.header('allow', METHODS.join(', ')), 405, 'Only GET, HEAD and POST work here');
 }
 
 /** The path and query of a URL, which may be absolute (RFC 9112, 3.2.1 and 3.2.2). */

@@ -1,6 +1,6 @@
 // The log as a person at a terminal reads it: plain lines in place of JSON.
 
-/** Takes log lines, each a JSON object. */
+/** Takes the log, line by line. */
 export interface LogStream {
   write(line: string): void;
 }
@@ -12,8 +12,8 @@ interface LogLine {
   readonly err?: { readonly stack: string };
 }
 
-/** Writes of each line its message, then the request, the status and the stack that it has. The level is left out. */
-export function plainLog(terminal: { write(text: string): unknown }): LogStream {
+/** Writes the message of each line, then its request, status and stack if it has them. */
+export function plainLog(terminal: LogStream): LogStream {
   return {
     write(line) {
       const { msg, req, res, err } = JSON.parse(line) as LogLine;

@@ -26,10 +26,10 @@ export const contentSecurityPolicy =
   `default-src 'none'; style-src ${hashOf('style')}; script-src ${hashOf('script')}; ` +
   "connect-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/** Prepares the page of one process, so that a greeting only adds its count. */
+/** Prepares the page of one process, so that a greeting only has to add its count. */
 export function preparePage({ dyno, store, onHeroku }: PageContext, repository = ownRepository): Page {
   const values = { dyno, store, repository };
-  // While the address still contains OWNER, a link to it would lead nowhere.
+  // A link to an address that still contains OWNER would lead nowhere.
   const processStates = [store, onHeroku && 'heroku', !repository.includes('/OWNER/') && 'published'];
   /** Fills in every `{{name}}` but the count. */
   const render = (...states: string[]): string =>
@@ -45,8 +45,8 @@ export function preparePage({ dyno, store, onHeroku }: PageContext, repository =
 }
 
 /**
- * Keeps each element with `data-if` only if every state that it names is current, and then without that attribute. It has to be
- * the first attribute, with ", " between the states, and the element may not contain another of its tag.
+ * Removes each element whose `data-if` names a state that is not among `states`. The other elements lose the attribute. It has to
+ * be the first attribute, with ", " between its states, and the element must not contain another of the same tag.
  */
 function applyConditions(html: string, states: readonly (string | false)[]): string {
   const conditional = /<(\w+) data-if="([^"]*)"([^]*?<\/\1>)/g;
@@ -56,8 +56,8 @@ function applyConditions(html: string, states: readonly (string | false)[]): str
 }
 
 /**
- * A policy names an inline element by the digest of all between its tags (CSP Level 3, 6.7.3.3). The template has one of each,
- * without attributes.
+ * The source expression for an inline element: the digest of what stands between its tags (CSP Level 3, 6.7.3.3). The template has
+ * one `style` and one `script`, both without attributes.
  */
 function hashOf(element: string): string {
   const [, content] = template.split(new RegExp(`</?${element}>`)) as [string, string, string];
@@ -65,8 +65,8 @@ function hashOf(element: string): string {
 }
 
 /**
- * Makes text safe in HTML, free of placeholders, and ASCII: a single character of more than one byte would double the CPU time
- * of joining and sending a page.
+ * Makes text safe in HTML, free of placeholders, and ASCII: a single character beyond Latin-1 would double the CPU time that a page
+ * costs.
  */
 function escapeHtml(text: string): string {
   return text.replace(/[&<>"'{]|[^ -~]/gu, (character) => `&#${character.codePointAt(0)};`);

@@ -17,7 +17,8 @@ const app = buildApp(config, counters, process.stdout.isTTY ? plainLog(process.s
 const shutDown = prepareShutdown(app);
 const listeners: Server[] = [];
 
-// A signal may come more than once: npm passes on what the terminal has sent already, and Heroku may repeat it.
+// A signal may come more than once, and the second changes nothing: npm passes on what the terminal has sent already, and Heroku
+// may repeat it.
 process.on('SIGTERM', () => void stop()).on('SIGINT', () => void stop());
 process.on('uncaughtException', (error) => {
   app.log.fatal(error, 'Uncaught error; the process exits');
@@ -26,7 +27,7 @@ process.on('uncaughtException', (error) => {
 });
 await app.ready();
 const port = await listen().catch(exitCannotListen);
-app.log.info(`Hello #N is at http://${hostForUrl(config)}:${port}/, with the counts in ${counters.place}`);
+app.log.info(`Hello #N is at http://${hostForUrl(config.host)}:${port}/, with the counts in ${counters.place}`);
 if (config.onHeroku && !memcached) app.log.warn('COUNTERS=memory: each dyno keeps its own counts');
 
 /**
@@ -46,8 +47,8 @@ async function listen(): Promise<number> {
       listeners.push(listener);
       port = (listener.address() as AddressInfo).port;
     } catch (error) {
-      // The port is taken on this address: visitors whose browser picks it would reach another program. Any other failure, such
-      // as an address that this machine lacks, leaves the other addresses to serve; so does a port that the system chose.
+      // If another program has the port on this address, it would get the visitors whose browser picks this address. After any
+      // other failure the other addresses serve: this machine may lack this one. So they do if the system chose the port.
       if ((error as NodeJS.ErrnoException).code === 'EADDRINUSE' && config.port !== 0) throw error;
       failure = error;
     }
@@ -72,7 +73,7 @@ async function stop(): Promise<void> {
   process.exit();
 }
 
-function hostForUrl({ host = 'localhost' }: Config): string {
+function hostForUrl(host = 'localhost'): string {
   if (host === '0.0.0.0' || host === '::') return 'localhost';
   return host.includes(':') ? `[${host}]` : host;
 }

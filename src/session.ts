@@ -5,6 +5,7 @@ import { fastifyCookie } from '@fastify/cookie';
 import fastify, { type FastifyInstance, type FastifyRequest } from 'fastify';
 import type { Counters } from './counters/counters.ts';
 
+/** Where a request keeps its session, once that has been used. */
 const SESSION = Symbol('session');
 
 declare module 'fastify' {
@@ -36,7 +37,7 @@ export interface SessionOptions {
 
 /** How long `increment` or `end` may take, including the wait for earlier calls of the same request. */
 const TIMEOUT_MS = 1000;
-/** An id is 144 random bits. */
+/** An id is 144 random bits, which are 24 characters in base64url. */
 const ID_BYTES = 18;
 const ID_SHAPE = /^[\w-]{24}$/;
 /** A token (RFC 9110, 5.6.2) without a prefix that has a meaning to browsers. */
@@ -44,8 +45,9 @@ const COOKIE_NAME = /^(?!__(?:Host|Secure|Http)-)[\w!#$%&'*+.^`|~-]+$/i;
 
 /**
  * Adds `request.session`. The cookie is `Secure` if `request.protocol` says https, for which an app behind a router needs
- * Fastify's `trustProxy`: `true` or addresses, as a number of hops has no effect. It is set with the response, so call the methods
- * before that is sent. Made for HTTP/1.1: over HTTP/2 a request whose connection was reset no longer says https.
+ * Fastify's `trustProxy`: `true` or addresses; a number of hops has no effect. The cookie is set with the response, so call the
+ * methods before that is sent. Made for HTTP/1.1: over HTTP/2, `request.protocol` no longer says https once the connection is
+ * reset.
  *
  * @throws TypeError if `counters` is missing, or `cookieName` is no name for a cookie
  */
@@ -61,8 +63,8 @@ async function plugin(app: FastifyInstance, options: SessionOptions): Promise<vo
   if (!counters) throw new TypeError('The session needs counters, such as new MemcachedCounters(servers, 86400)');
   if (!COOKIE_NAME.test(cookieName))
     throw new TypeError(`${JSON.stringify(cookieName)} cannot be the name of a cookie`);
-  // Its parse and serialize work only once @fastify/cookie has been registered somewhere. A throwaway app does that: this one may
-  // register it with options of its own, or use another plugin for cookies.
+  // The parse and serialize of @fastify/cookie work only once it has been registered somewhere. A throwaway app does that, as this
+  // app may register it with options of its own, or use another plugin for cookies.
   await fastify().register(fastifyCookie);
   app.decorateRequest(SESSION);
   app.decorateRequest('session', {
@@ -71,7 +73,7 @@ async function plugin(app: FastifyInstance, options: SessionOptions): Promise<vo
     },
   });
   app.addHook('onSend', (request, reply, payload, done) => {
-    // Taken once: if a later onSend hook fails, all of them run again, and the headers are still set.
+    // Taken once: if a later onSend hook fails, all of them run again, and the header is set already.
     const header = request[SESSION]?.takeHeader();
     if (header !== undefined) reply.header('set-cookie', header);
     done(null, payload);
@@ -92,7 +94,7 @@ class RequestSession implements Session {
 
   constructor(request: FastifyRequest, counters: Counters, cookieName: string) {
     this.#counters = counters;
-    // As the header was written: a router may say HTTPS.
+    // Fastify gives what the router wrote, which may be HTTPS.
     this.#isSecure = /^https$/i.test(request.protocol);
     // With this prefix no other host, not even a subdomain, can plant the cookie.
     this.#cookieName = this.#isSecure ? `__Host-${cookieName}` : cookieName;
@@ -148,7 +150,7 @@ class RequestSession implements Session {
   }
 }
 
-/** The key is a digest, as 32 characters: reading the store reveals no id, and a look-up leaks nothing through timing. */
+/** A digest of 32 characters: who reads the store learns no id, and a look-up leaks nothing through timing. */
 function keyOf(id: string): string {
   return hash('sha256', id, 'base64url').slice(0, 32);
 }

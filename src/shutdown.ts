@@ -8,22 +8,20 @@ import type { FastifyInstance } from 'fastify';
 //            a signal                    the queue is empty            no connection is open
 //   serving -----------> emptying the queue -------------> draining -----------------------> closed
 //
-// Only answers sent while draining say `Connection: close`. Said earlier, it makes clients connect again, into a queue that is reset
-// when listening stops.
-
-// The constants, the shortest first. Measured by stopping real processes under load.
+// Only answers sent while draining say `Connection: close`. Said earlier, it would make clients connect again, into a queue that is
+// reset when listening stops. The figures below were measured by stopping real processes under load.
 
 /**
- * The queue counts as empty after a turn of the event loop that accepts nothing and takes no longer than this: in a longer one, a
- * connection may have joined it. With 20 clients, 421 connections were reset in 60 stops without waiting for such a turn, and
- * none with it. On a machine so busy that no turn is this short, some are still reset.
+ * The queue counts as empty after a turn of the event loop that accepts nothing and is no longer than this. During a longer turn, a
+ * connection may have joined the queue. With 20 clients, 60 stops reset 421 connections without waiting for such a turn, and none
+ * with it. On a machine so busy that no turn is this short, some are still reset.
  */
 const QUIET_TURN_MS = 0.5;
-/** The longest wait for such a turn: a process that new connections keep busy may have none. */
+/** How long such a turn is waited for: a process that new connections keep busy may have none. */
 const MAX_EMPTYING_MS = 1000;
-/** How long an idle connection is kept for a request on its way: none was lost in 230 restarts, but many without this. */
+/** How long an idle connection is kept, for a request on its way: 230 restarts lost none, but many without this. */
 const CLOSE_IDLE_AFTER_MS = 1500;
-/** How long a request that has begun may take: the visitor may be slow, and the store may take a second. */
+/** How long a connection with a request is kept: the visitor may be slow, and the store may take a second. */
 const CLOSE_ALL_AFTER_MS = 4000;
 /** When a shutdown that hangs is given up: after the two above, and before Heroku sends SIGKILL, which is after 30 s. */
 const GIVE_UP_MS = 6000;
