@@ -23,9 +23,9 @@ const MAX_EMPTYING_MS = 1000;
 const CLOSE_IDLE_AFTER_MS = 1500;
 /** How long a connection with a request is kept: the visitor may be slow, and the store may take a second. */
 const CLOSE_ALL_AFTER_MS = 4000;
-/** When a shutdown that hangs is given up: after the two above, and before Heroku sends SIGKILL, which is after 30 s. */
+/** When a shutdown that hangs is given up: later than the queue and the connections may take together, and before Heroku sends SIGKILL, after 30 s. */
 const GIVE_UP_MS = 6000;
-
+/** When a shutdown that hangs is given up: 1 s after its last limit, and long before Heroku sends SIGKILL, which is after 30 s. */
 /**
  * Prepares the shutdown of an app that is not ready yet.
  *
