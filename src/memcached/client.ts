@@ -80,6 +80,7 @@ export class Client {
   open(log: Log): void {
     if (this.#state.name !== 'closed') return;
     this.#server.open(log);
+    if (this.#pace.mayEndPause(false)) this.#pace.endPause();
     this.#connect(); // 1
   }
 
@@ -209,10 +210,10 @@ export class Client {
 
   #attemptFailed({ address }: Connection, isOldest: boolean, reason: MemcachedError): void {
     const isRefused = reason.code !== 'UNAVAILABLE';
-    this.#pace.attemptFailed(isRefused);
-    const isAnyUntried = address !== undefined && this.#addresses.isAnyUntried;
-    // The oldest may succeed although the second has failed, and another address although this one has.
-    const mayWait = this.#state.name === 'connecting' && !isRefused && (isAnyUntried || !isOldest);
+    const isAnyLeft = !isRefused && address !== undefined && this.#addresses.isAnyUntried;
+    if (!isAnyLeft) this.#pace.attemptFailed(isRefused);
+    // Another address may succeed although this one has failed, and the oldest attempt although the second has.
+    const mayWait = this.#state.name === 'connecting' && (isAnyLeft || !(isRefused || isOldest));
     if (!mayWait) this.#fail(reason); // 4, 9
   }
 
@@ -243,8 +244,7 @@ export class Client {
   }
 
   #expireWaiting(): void {
-    const now = this.#runtime.now();
-    for (const call of this.#waiting) call.expire(now, 'no connection in time');
+    for (const call of this.#waiting) call.expire(this.#runtime.now(), 'no connection in time');
     this.#waiting = this.#waiting.filter(({ isSettled }) => !isSettled);
   }
 }

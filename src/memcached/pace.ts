@@ -2,9 +2,9 @@
 
 import type { Runtime } from './runtime.ts';
 
-/** From the start of one attempt to the start of the next. Each pause is up to half shorter or longer than this, at random. */
+/** The pause from the start of one attempt to the start of the next. At random, it is up to half shorter or longer. */
 const PAUSE_MS = 200;
-/** The longest pause. It doubles at each failure while no calls come or the server refuses; a call makes it short again. */
+/** The longest pause. Pauses double at each failure while no calls come or the server refuses; a call makes them short again. */
 const MAX_PAUSE_MS = 5000;
 /** For how long after a call others are expected. */
 const EXPECTED_MS = 3000;
@@ -32,8 +32,8 @@ export class Pace {
   }
 
   /**
-   * Whether a call may end the pause: 200 ms after the last attempt began, if none is under way, or if no call was expected when it
-   * began, as the server may have come back since.
+   * Whether a call may end the pause: not in the first 200 ms, nor while an attempt is under way. An attempt that began when no call
+   * was expected does not count, as the server may have come back since.
    */
   mayEndPause(isAttemptUnderWay: boolean): boolean {
     if (this.#runtime.now() < this.#pausingSince + PAUSE_MS) return false;
@@ -57,7 +57,7 @@ export class Pace {
     this.#jitter = 0.5 + this.#runtime.random();
   }
 
-  /** Doubles the pause if to retry soon is of little use: no call is expected, or the server has refused. */
+  /** Doubles the pause if an early retry is of little use: no call is expected, or the server has refused. */
   attemptFailed(isRefused: boolean): void {
     if (isRefused || !this.#areCallsExpected()) this.#pause = Math.min(2 * this.#pause, MAX_PAUSE_MS);
   }

@@ -178,6 +178,25 @@ await test('attempts that fail at once', async (t) => {
   t.ok(alone.attempts.length < 20, `${alone.attempts.length} attempts in a minute while nobody has ever asked`);
 });
 
+await test('while nobody asks, each address of a name is tried before attempts become rare', async (t) => {
+  const scene = new Scene(t, { addresses: [...ADDRESSES, '192.0.2.3'] });
+  for (const address of ADDRESSES) Object.assign(scene.network.reach(address), { connect: 'refuse' });
+  await scene.run(2000);
+  t.strictSame(scene.attempts, [0, 200, 400]);
+});
+
+await test('who opens a client again does not wait for the end of a long pause', async (t) => {
+  const scene = new Scene(t);
+  Object.assign(scene.network.reach(undefined), { connect: 'refuse' });
+  await scene.run(60_000);
+  scene.client.close();
+  scene.network.heal();
+  scene.attempts.length = 0;
+  scene.open();
+  await scene.run(50);
+  t.equal(scene.attempts.length, 1);
+});
+
 await test('a store at a distance is connected to once', async (t) => {
   const scene = new Scene(t, { username: 'app' });
   Object.assign(scene.network.conditions, { up: 75, down: 75 });
