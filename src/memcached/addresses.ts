@@ -15,8 +15,8 @@ export class Addresses {
   }
 
   /**
-   * Picks an address for the next attempt, and notes that it is tried: of the untried ones that which served last, then the others;
-   * then those tried longest ago. One that an attempt is using is picked only if all are.
+   * Picks an address for the next attempt, and notes that it is tried. The untried ones come first, led by the one that served last;
+   * then the tried ones, longest ago first. One that an attempt is using is picked only if all are.
    */
   pick(all: readonly string[], attempts: readonly { address: string | undefined }[]): string {
     this.#all = all;

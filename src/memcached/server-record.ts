@@ -4,7 +4,7 @@ import { login, nameOf, type Operation, type Response } from './protocol.ts';
 import type { Runtime } from './runtime.ts';
 import { MemcachedError, type ErrorCode, type Log, type MemcachedServer } from './server.ts';
 
-/** How long after its first refusal a login may be that of a new add-on: up to three minutes, says MemCachier; and two to be safe. */
+/** How long after its first refusal a login may be that of a new add-on. MemCachier says three minutes; two more to be safe. */
 const WARM_UP_MS = 5 * 60_000;
 const WARM_UP_ADVICE = 'The login of a new add-on takes up to three minutes to work';
 const QUOTES_ADVICE = 'The username or the password is in quotes, which are sent as a part of it';
@@ -12,7 +12,7 @@ const REFUSED_ADVICE =
   'Check its username and password. MemCachier disables a free cache not used for 30 days, until ' +
   '"heroku addons:open memcachier" enables it again';
 
-/** After so many failures at TOUCH, and no answer ever, it is not sent any more: some proxies do not know it. */
+/** After so many failures at TOUCH, without any answer, it is sent no more: some proxies do not know it. */
 const MAX_TOUCH_FAILURES = 2;
 /** How long a repeated refusal stays out of the log. */
 const REFUSAL_PAUSE_MS = 60_000;
@@ -43,7 +43,7 @@ export class ServerRecord {
     this.#runtime = runtime;
   }
 
-  /** From now on this log is told. That the server is lost is said again; a repeated refusal stays quiet for its pause. */
+  /** Uses this log from now on. It is told again that the server is lost, but not of a refusal before its pause is over. */
   open(log: Log): void {
     this.#log = log;
     this.#loggedCodes.clear();
@@ -86,11 +86,12 @@ export class ServerRecord {
       return new MemcachedError('LOGIN_REQUIRED', `it requires a login, and none is set: ${words}`);
     const now = this.#runtime.now();
     this.#warmUpEndsAt ??= now + WARM_UP_MS;
-    const [code, advice] =
-      now < this.#warmUpEndsAt
-        ? (['WARMING_UP', WARM_UP_ADVICE] as const)
-        : (['LOGIN_REFUSED', REFUSED_ADVICE] as const);
-    return new MemcachedError(code, `it refuses the login: ${words}. ${this.#isQuoted ? QUOTES_ADVICE : advice}`);
+    const isWarmingUp = now < this.#warmUpEndsAt;
+    const advice = this.#isQuoted ? QUOTES_ADVICE : isWarmingUp ? WARM_UP_ADVICE : REFUSED_ADVICE;
+    return new MemcachedError(
+      isWarmingUp ? 'WARMING_UP' : 'LOGIN_REFUSED',
+      `it refuses the login: ${words}. ${advice}`,
+    );
   }
 
   /** Logs any other refusal of a command, and gives the error for it. */
