@@ -7,7 +7,7 @@ import { launchChromium } from './chromium.ts';
 import { startDynos, startFront, Visitor } from './visitor.ts';
 
 const PROVED = /^✓ #\d+ to #\d+, each exactly once 50 requests, 5 dynos$/;
-const RESTARTED = '↺ The count restarted at #1 The store forgot it, the session ended, or the cookie was replaced';
+const RESTARTED = '↺ The count restarted, now #1 The store forgot it, the session ended, or the cookie was lost';
 const STEPS = ['Send 50 requests', 'Keep sending while you stop some dynos', 'Send 50 without a shared store'] as const;
 
 const browser = await launchChromium();
@@ -30,7 +30,7 @@ await test('a visit greets, says who answered, and costs one request, also by a 
   const { page } = visitor;
   t.equal(await visitor.heading(), 'Hello #1');
   t.equal(await page.title(), 'Hello #1');
-  t.equal(await visitor.alone(), 'Hello #1 without a shared store');
+  t.equal(await visitor.alone(), 'Without a shared store: Hello #1');
   const [, dyno] = /^Answered by\s+(web\.[1-5])$/.exec(await page.locator('.line').innerText()) ?? [];
   t.equal(await visitor.status(), 'Any dyno may answer. All share one count.');
   t.same(await visitor.history(), [`#1 from ${dyno}; without a shared store #1`]);
@@ -93,7 +93,7 @@ await test('the numbers without a shared store are those that COUNTERS=memory gi
     last = (await answer.text()).trim();
     t.equal(last, `Hello ${number}`, title);
   }
-  t.equal(await visitor.alone(), `${last} without a shared store`);
+  t.equal(await visitor.alone(), `Without a shared store: ${last}`);
 });
 
 await test('a result can be copied and sent', async (t) => {
@@ -342,7 +342,7 @@ await test('what another tab counted is not made up', async (t) => {
   const front = await startFront(t, url);
   const one = await open(t);
   const other = await one.openTab(url);
-  t.equal(await other.alone(), 'Hello #? without a shared store');
+  t.equal(await other.alone(), 'Without a shared store: Hello #?');
   t.match(await other.history(), [/^#2 from .*; without a shared store #\?$/]);
   await other.click('Keep sending');
   await other.page.getByRole('heading', { name: 'Hello #3' }).waitFor();
@@ -374,8 +374,11 @@ await test('requests that fail are told of, without a tick', async (t) => {
   });
   t.match(
     await visitor.burst(),
-    /^2 of 50 requests failed 48 answers, 5 dynos\. #2 to #49, each exactly once\. (No answer came|Not a greeting)$/,
+    /^2 of 50 requests failed 48 greetings, 5 dynos\. #2 to #49, each exactly once\. (No answer came|Not a greeting)$/,
   );
+  await visitor.page.unroute(/./);
+  await visitor.page.reload();
+  t.equal(await visitor.status(), 'Any dyno may answer. All share one count.', 'and not any more when it is over');
 });
 
 await test('the last ten rows are drawn, which begin at 1, 11, 21, and the rest is a count', async (t) => {
@@ -386,15 +389,25 @@ await test('the last ten rows are drawn, which begin at 1, 11, 21, and the rest 
   await visitor.remember(upTo(501).map((count) => ({ count: count - 400, dyno: 'web.1' })));
   const counts = await visitor.counts();
   t.same(counts, upTo(102).slice(10));
-  t.equal((await visitor.legend()).at(-1), '410 earlier');
-  for (const columns of [5, 10]) {
-    await visitor.page.setViewportSize({ width: columns === 5 ? 320 : 1280, height: 640 });
-    const lefts = await visitor.page.evaluate<number[]>(
-      `[...document.querySelectorAll('.grid li')].map((tile) => tile.getBoundingClientRect().left)`,
+  t.equal((await visitor.legend()).at(-1), 'and 410 earlier');
+  for (const [width, columns] of [
+    [320, 5],
+    [480, 5],
+    [704, 10],
+    [1280, 10],
+  ] as const) {
+    await visitor.page.setViewportSize({ width, height: 640 });
+    const tiles = await visitor.page.evaluate<[left: number, right: number, content: number][]>(
+      `[...document.querySelectorAll('.grid li')].map((item) => [item, item.firstChild].map((each) =>
+        each.getBoundingClientRect())).map(([item, tile]) => [item.left, item.right, tile.right])`,
     );
-    const places = [...new Set(lefts)].sort((a, b) => a - b);
+    const places = [...new Set(tiles.map(([left]) => left))].sort((a, b) => a - b);
     t.equal(places.length, columns);
-    lefts.forEach((left, index) => t.equal(left, places[((counts[index] ?? 0) - 1) % columns]));
+    tiles.forEach(([left], index) => t.equal(left, places[((counts[index] ?? 0) - 1) % columns]));
+    t.ok(
+      tiles.every(([, right, content]) => content <= right),
+      `no number reaches the next one at ${width} pixels`,
+    );
   }
 });
 
