@@ -24,18 +24,18 @@ export function buildApp(config: Config, counters: Counters, plainLog?: LogStrea
     logger: { level: logLevel, ...(plainLog && { stream: plainLog }) },
     // Heroku's router logs each request with its dyno, and a person wants to see only what changes.
     logController: new LogController({ disableRequestLogging: !isDebugging && (onHeroku || plainLog !== undefined) }),
-    // Makes request.protocol follow X-Forwarded-Proto, which decides whether the session's cookie is secure. The other forwarding
-    // headers reach nothing but the log at the level debug.
+    // Makes request.protocol follow X-Forwarded-Proto, which decides whether the session's cookie is secure. The other
+    // forwarding headers only reach the debug log.
     trustProxy: onHeroku,
     // Heroku's router reuses a connection for up to 90 s. If this side closed it first, a request on its way would be lost.
     keepAliveTimeout: 95_000,
-    // A request here has a few hundred bytes, so 10 s are enough for its headers, and for all of it. Node.js applies the longer of
-    // the two limits to the whole, so both are set. It looks for late requests every 5 s.
+    // A request here has a few hundred bytes, so 10 s are enough for all of it. Node.js applies the longer of the two limits to the
+    // whole request, so both are set. It looks for late requests every 5 s.
     http: { headersTimeout: 10_000, connectionsCheckingInterval: 5000 },
     requestTimeout: 10_000,
     // Otherwise HEAD would run the handler of GET, which counts.
     exposeHeadRoutes: false,
-    // Fastify runs no hooks for a malformed path: neither the gate, nor the one of shutdown.ts that closes connections.
+    // Fastify runs no hooks for a malformed path: neither the gate, nor the one of shutdown.ts, so this connection always closes.
     frameworkErrors: (_error, request, reply) => gate(request, reply.header('connection', 'close')),
   });
 
@@ -43,7 +43,7 @@ export function buildApp(config: Config, counters: Counters, plainLog?: LogStrea
   app.register(session, { counters });
 
   app.get('/', async (request, reply) => {
-    // Also "prefetch;prerender". A browser that is refused asks again when the visitor opens the page.
+    // The value may be "prefetch;prerender". A browser that is refused asks again when the visitor opens the page.
     if (request.headers['sec-purpose']?.toString().startsWith('prefetch')) {
       return sendLine(reply, 503, 'A prefetch is not counted; the visit itself is');
     }
@@ -82,8 +82,8 @@ export function buildApp(config: Config, counters: Counters, plainLog?: LogStrea
 }
 
 /**
- * Declares any body to be text, since Fastify refuses a body whose type it does not know. To set `request.headers` replaces no
- * other header: Fastify merges the new ones into those that came.
+ * Declares any body to be text, since Fastify refuses a body whose type it does not know. Assigning
+ * `request.headers` keeps the others: Fastify merges.
  */
 function takeAnyBody(request: FastifyRequest, _reply: FastifyReply, done: () => void): void {
   request.headers = { 'content-type': 'text/plain' };

@@ -24,6 +24,7 @@ export class ConfigError extends Error {}
 
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 const PROVIDERS = ['MEMCACHIER', 'MEMCACHEDCLOUD', 'MEMCACHE'];
+/** Visible ASCII: DYNO becomes a header. */
 const isVisible = (value: string): boolean => /^[!-~]*$/.test(value);
 /** `[IPv6]` or a name or an IPv4 address, with or without a port, perhaps between spaces. */
 const ADDRESS = /^ *(?:\[([\da-f:.]+)\]|([\w.-]+))(?::(\d+))? *$/i;
@@ -66,8 +67,8 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   }
 
   function memcachedServers(): MemcachedServer[] | undefined {
-    const isAllowed = (value: string): boolean => value === '' || value === 'memory';
-    if (text('COUNTERS', '', 'memory, or not set', isAllowed) === 'memory') return undefined;
+    const isMemoryOrUnset = (value: string): boolean => value === '' || value === 'memory';
+    if (text('COUNTERS', '', 'memory, or not set', isMemoryOrUnset) === 'memory') return undefined;
     const provider = providerIn(env);
     if (provider) {
       const username = credential(`${provider}_USERNAME`, `${provider}_PASSWORD`);
@@ -87,7 +88,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   function credential(name: string, other: string): string | undefined {
     const value = env[name] || undefined;
     if (!value && env[other]) complaints.push(`${name} is not set, but ${other} is; a login needs both`);
-    // Such as the carriage return that ends each line of a file from Windows.
+    // A file with Windows line ends leaves a carriage return at the end of each value.
     if (value && /\p{Cc}/u.test(value)) complaints.push(`${name} contains a control character; it must have none`);
     return value;
   }
@@ -101,7 +102,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     if (parsed.every(({ host, port }) => host && port > 0 && port <= 65_535)) return parsed;
     let fault = `is ${JSON.stringify(list)}`;
     if (list === '') fault = 'is not set, but its login is';
-    // The list is not shown then: before an @ there is usually a password.
+    // This does not show the list: before an @ there is usually a password.
     if (list.includes('@')) fault = 'contains an @';
     complaints.push(`${name} ${fault}; it must be host or host:port, several separated by commas`);
     return parsed;

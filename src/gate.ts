@@ -62,7 +62,7 @@ function redirectToHttps({ headers: { host } }: FastifyRequest, reply: FastifyRe
     sendLine(reply, 400, 'The request needs a Host header');
     return;
   }
-  // A target that does not begin with / would become part of the host.
+  // A target such as * would become part of the host.
   reply.redirect(`https://${host}${target.startsWith('/') ? target : '/'}`, 308);
 }
 

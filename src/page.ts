@@ -31,10 +31,10 @@ export function preparePage({ dyno, store, onHeroku }: PageContext, repository =
   const values = { dyno, store, repository };
   // A link to an address that still contains OWNER would lead nowhere.
   const processStates = [store, onHeroku && 'heroku', !repository.includes('/OWNER/') && 'published'];
-  /** Fills in every `{{name}}` but the count. */
+  /** Fills in all but the count. */
   const render = (...states: string[]): string =>
     applyConditions(template, [...states, ...processStates]).replace(
-      /\{\{(?!count\}\})(\w+)\}\}/g,
+      /\{\{(dyno|store|repository)\}\}/g,
       (_placeholder, name: keyof typeof values) => escapeHtml(values[name]),
     );
   const pieces = render('greeting').split('{{count}}');

@@ -47,8 +47,8 @@ async function listen(): Promise<number> {
       listeners.push(listener);
       port = (listener.address() as AddressInfo).port;
     } catch (error) {
-      // If another program has the port on this address, it would get the visitors whose browser picks this address. After any
-      // other failure the other addresses serve: this machine may lack this one. So they do if the system chose the port.
+      // Another program that has the port on this address would get some of the visitors, so that is an error, unless the system
+      // chose the port. Any other failure is none while one address works: this machine may lack IPv6.
       if ((error as NodeJS.ErrnoException).code === 'EADDRINUSE' && config.port !== 0) throw error;
       failure = error;
     }
@@ -62,7 +62,7 @@ function forwardTo(server: Server): Server {
   return createServer({ allowHalfOpen: true, noDelay: true }, (socket) => server.emit('connection', socket));
 }
 
-/** Finishes the requests in progress, then exits. It may be called more than once. */
+/** Finishes the requests in progress, then exits. */
 async function stop(): Promise<void> {
   try {
     await shutDown(listeners);

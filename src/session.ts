@@ -46,8 +46,8 @@ const COOKIE_NAME = /^(?!__(?:Host|Secure|Http)-)[\w!#$%&'*+.^`|~-]+$/i;
 /**
  * Adds `request.session`. The cookie is `Secure` if `request.protocol` says https, for which an app behind a router needs
  * Fastify's `trustProxy`: `true` or addresses; a number of hops has no effect. The cookie is set with the response, so call the
- * methods before that is sent. Made for HTTP/1.1: over HTTP/2, `request.protocol` no longer says https once the connection is
- * reset.
+ * methods before that is sent. Over HTTP/2 a reset connection makes `request.protocol` forget https, so this is for
+ * HTTP/1.1.
  *
  * @throws TypeError if `counters` is missing, or `cookieName` is no name for a cookie
  */
@@ -104,9 +104,11 @@ class RequestSession implements Session {
 
   increment(): Promise<number> {
     return this.#inTurn(async (deadline) => {
-      const count = this.#id === undefined ? undefined : await this.#counters.increment(keyOf(this.#id), deadline);
-      if (count !== undefined) return count;
-      // The counters use the last key that they draw.
+      if (this.#id !== undefined) {
+        const count = await this.#counters.increment(keyOf(this.#id), deadline);
+        if (count !== undefined) return count;
+      }
+      // Several ids may be drawn; the last one is the session's.
       let id = '';
       const drawKey = (): string => {
         id = randomBytes(ID_BYTES).toString('base64url');
@@ -128,7 +130,7 @@ class RequestSession implements Session {
     });
   }
 
-  /** Gives the `Set-Cookie` that the response needs: once, and undefined if it needs none. */
+  /** Gives the `Set-Cookie` that the response still needs, if any, and forgets it. */
   takeHeader(): string | undefined {
     const header = this.#pendingHeader;
     this.#pendingHeader = undefined;

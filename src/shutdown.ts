@@ -9,7 +9,7 @@ import type { FastifyInstance } from 'fastify';
 //   serving -----------> emptying the queue -------------> draining -----------------------> closed
 //
 // Only answers sent while draining say `Connection: close`. Said earlier, it would make clients connect again, into a queue that is
-// reset when listening stops. The figures below were measured by stopping real processes under load.
+// reset when listening stops. The counts of lost requests below come from stopping real processes under load.
 
 /**
  * The queue counts as empty after a turn of the event loop that accepts nothing and is no longer than this. During a longer turn, a
@@ -17,15 +17,15 @@ import type { FastifyInstance } from 'fastify';
  * with it. On a machine so busy that no turn is this short, some are still reset.
  */
 const QUIET_TURN_MS = 0.5;
-/** How long such a turn is waited for: a process that new connections keep busy may have none. */
+/** The longest wait for such a turn: a process that new connections keep busy may have none. */
 const MAX_EMPTYING_MS = 1000;
 /** How long an idle connection is kept, for a request on its way: 230 restarts lost none, but many without this. */
 const CLOSE_IDLE_AFTER_MS = 1500;
 /** How long a connection with a request is kept: the visitor may be slow, and the store may take a second. */
 const CLOSE_ALL_AFTER_MS = 4000;
-/** When a shutdown that hangs is given up: later than the queue and the connections may take together, and before Heroku sends SIGKILL, after 30 s. */
-const GIVE_UP_MS = 6000;
-/** When a shutdown that hangs is given up: 1 s after its last limit, and long before Heroku sends SIGKILL, which is after 30 s. */
+/** When a shutdown that hangs is given up. Heroku sends SIGKILL after 30 s. */
+const GIVE_UP_MS = MAX_EMPTYING_MS + CLOSE_ALL_AFTER_MS + 1000;
+
 /**
  * Prepares the shutdown of an app that is not ready yet.
  *

@@ -1,6 +1,6 @@
 /**
  * Where the counts of all sessions live. A session is known here by its key, 32 ASCII characters. `start`, `increment` and
- * `end` fail with `CountersUnavailable` at their deadline, in milliseconds of `performance.now()`, or up to 25 ms later.
+ * `end` fail with `CountersUnavailable` at their deadline or up to 25 ms later. A deadline is a time of `performance.now()`.
  */
 export interface Counters {
   /** Where the counts live, in words for the log. */
@@ -10,7 +10,7 @@ export interface Counters {
    * counters close with the last. The log of the first is told when the store is lost and when it is back.
    */
   open(log: Log): void;
-  /** Starts a session with a count of 1, under the key that was drawn last. `drawKey` may be called often, and draws a new one. */
+  /** Starts a session with a count of 1, under the key that was drawn last. Each call of `drawKey` draws another. */
   start(drawKey: () => string, deadline: number): Promise<void>;
   /** Adds one, at most once, and renews the time to live. Gives the count, or undefined if there is no such session. */
   increment(key: string, deadline: number): Promise<number | undefined>;

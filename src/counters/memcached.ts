@@ -56,8 +56,8 @@ export class MemcachedCounters implements Counters {
         await this.#call(home, this.#create, key, deadline);
         return;
       } catch (error) {
-        if (!(error instanceof CountersUnavailable)) throw error;
-        if (untried.length === 0 || performance.now() >= deadline) throw error;
+        const isLast = untried.length === 0 || performance.now() >= deadline;
+        if (isLast || !(error instanceof CountersUnavailable)) throw error;
       }
     }
   }
@@ -72,7 +72,7 @@ export class MemcachedCounters implements Counters {
   }
 
   async #call(client: Client, operation: Operation, key: string, deadline: number): Promise<number | undefined> {
-    if (!KEY_SHAPE.test(key)) throw new RangeError('A key is 32 ASCII characters');
+    if (!KEY_SHAPE.test(key)) throw new RangeError('A key is 32 visible ASCII characters');
     try {
       return await client.call(operation, key, deadline);
     } catch (error) {

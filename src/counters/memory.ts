@@ -1,8 +1,8 @@
 import { checkTtl, type Counters } from './counters.ts';
 
 /**
- * Counts in the memory of this process: right for one dyno, and to see what goes wrong with two. Nothing limits how many sessions it
- * keeps: each takes about 0.4 KB until it expires.
+ * Counts in the memory of this process: right for one dyno, and to see what goes wrong with two. Nothing limits how many sessions:
+ * each takes about 0.4 KB until it expires.
  */
 export class MemoryCounters implements Counters {
   readonly place = "this process's memory";

@@ -21,7 +21,6 @@ type State =
 const CLOSED = { name: 'closed', reason: new MemcachedError('UNAVAILABLE', 'its client is closed') } as const;
 const REPLACED = new MemcachedError('UNAVAILABLE', 'another attempt takes its place');
 
-/** The arrows below. */
 const TRANSITIONS: Readonly<Record<State['name'], readonly State['name'][]>> = {
   closed: ['connecting'],
   idle: ['connecting', 'closed'],
@@ -45,8 +44,8 @@ const TRANSITIONS: Readonly<Record<State['name'], readonly State['name'][]>> = {
  *     failing ----10--> connecting   a call comes that may start an attempt before its time (see Pace)
  *     any --------11--> closed       it is closed
  *
- * Calls wait in `connecting`, are written in `ready`, those of one turn of the event loop together, and fail at once in `failing`
- * and `closed`, with the reason of that state. Attempts are made in `connecting` and `failing`.
+ * Calls wait in `connecting`; in `ready`, those of one turn of the event loop are written together; in `failing` and `closed`, they
+ * fail at once with the reason of that state. Attempts are made in `connecting` and `failing`.
  */
 export class Client {
   /** What the log calls the server. */
@@ -71,7 +70,7 @@ export class Client {
     this.name = this.#server.name;
   }
 
-  /** How long ago it began to fail, in milliseconds, if no handshake has succeeded and it has not been closed since; otherwise 0. */
+  /** How long ago it began to fail, in milliseconds; 0 if it never did, or has been ready or closed since. */
   failingFor(): number {
     return this.#failingSince === undefined ? 0 : this.#runtime.now() - this.#failingSince;
   }
@@ -80,7 +79,7 @@ export class Client {
   open(log: Log): void {
     if (this.#state.name !== 'closed') return;
     this.#server.open(log);
-    if (this.#pace.mayEndPause(false)) this.#pace.endPause();
+    this.#pace.shorten();
     this.#connect(); // 1
   }
 
@@ -125,7 +124,7 @@ export class Client {
     if (outcome === 'ok' || outcome === 'not found') {
       // This runs after the socket's event, which may have lost the connection as well.
       if (this.#state.name === 'ready') {
-        // A connection that has served is replaced at once.
+        // A connection that has served is replaced at once if it is lost.
         this.#pace.endPause();
         this.#server.logAvailable();
       }
@@ -133,12 +132,12 @@ export class Client {
     }
     if (outcome !== 'auth error') throw this.#server.noteCommandRefusal(response);
     const reason = this.#server.noteLoginRefusal(words);
-    this.#connection?.lose(reason);
+    this.#readyConnection?.lose(reason);
     this.#server.logUnavailable(reason);
     throw reason;
   }
 
-  get #connection(): Connection | undefined {
+  get #readyConnection(): Connection | undefined {
     return this.#state.name === 'ready' ? this.#connections[0] : undefined;
   }
 
@@ -158,8 +157,8 @@ export class Client {
   }
 
   /**
-   * Starts an attempt, unless the newest is making progress. A silent one may be slow, so the oldest continues; or its packets
-   * are lost, so another runs beside it. At most two run: a third takes the place of the second.
+   * Starts an attempt if one is due, unless the newest makes progress. A silent one may be slow, so the oldest continues; or its
+   * packets are lost, so another runs beside it. At most two run: a third takes the place of the second.
    */
   #attemptIfDue(): void {
     const newest = this.#connections.at(-1);
@@ -183,8 +182,8 @@ export class Client {
 
   #ready(connection: Connection): void {
     this.#giveUp(this.#connections.filter((other) => other !== connection));
-    this.#server.logAddress(connection.address, this.#addresses.lastServed);
-    this.#addresses.served(connection.address);
+    this.#server.logAddress(connection.address, this.#addresses.lastReady);
+    this.#addresses.becameReady(connection.address);
     this.#enter({ name: 'ready' }); // 3, 8
     this.#failingSince = undefined;
     this.#write();
@@ -210,10 +209,11 @@ export class Client {
 
   #attemptFailed({ address }: Connection, isOldest: boolean, reason: MemcachedError): void {
     const isRefused = reason.code !== 'UNAVAILABLE';
+    // Without an address its look-up has failed or hangs, and the next one would too.
     const isAnyLeft = !isRefused && address !== undefined && this.#addresses.isAnyUntried;
     if (!isAnyLeft) this.#pace.attemptFailed(isRefused);
     // Another address may succeed although this one has failed, and the oldest attempt although the second has.
-    const mayWait = this.#state.name === 'connecting' && (isAnyLeft || !(isRefused || isOldest));
+    const mayWait = this.#state.name === 'connecting' && !isRefused && (isAnyLeft || !isOldest);
     if (!mayWait) this.#fail(reason); // 4, 9
   }
 
@@ -225,7 +225,7 @@ export class Client {
 
   #write(): void {
     this.#expireWaiting();
-    if (this.#waiting.length > 0) this.#connection?.write(this.#waiting.splice(0));
+    if (this.#waiting.length > 0) this.#readyConnection?.write(this.#waiting.splice(0));
   }
 
   #keepTicking(): void {
@@ -236,11 +236,11 @@ export class Client {
 
   #tick(): void {
     this.#isTicking = false;
-    for (const connection of [...this.#connections]) connection.expire(); // and so may leave the list
+    for (const connection of [...this.#connections]) connection.expire(); // a copy, as a lost one leaves the list
     this.#expireWaiting();
     const isAttempting = ['connecting', 'failing'].includes(this.#state.name);
     if (isAttempting) this.#attemptIfDue();
-    if (isAttempting || this.#waiting.length > 0 || this.#connection?.hasOutstanding) this.#keepTicking();
+    if (isAttempting || this.#waiting.length > 0 || this.#readyConnection?.hasOutstanding) this.#keepTicking();
   }
 
   #expireWaiting(): void {

@@ -1,6 +1,6 @@
 // One TCP connection to a Memcached server, and the calls made on it.
 
-import { encode, nameOf, nextOpaque, OPCODES, PROBE, PROBE_KEY, ResponseReader } from './protocol.ts';
+import { encode, nameOf, nextOpaque, PROBE, PROBE_KEY, ResponseReader } from './protocol.ts';
 import type { Operation, Request, Response } from './protocol.ts';
 import type { Runtime } from './runtime.ts';
 import type { ServerRecord } from './server-record.ts';
@@ -94,8 +94,8 @@ export class Connection {
   }
 
   /**
-   * Waits for the TCP connection, logs in, and asks about a key. Then the connection is ready, or has been lost. If it is lost
-   * earlier, this may never settle.
+   * Waits for the TCP connection, logs in, and asks about a key. When this settles, the connection is ready or lost. Once it is
+   * lost, this may never settle.
    */
   async shakeHands(): Promise<void> {
     await new Promise<void>((resolve) => this.#socket.on('connect', resolve));
@@ -103,7 +103,7 @@ export class Connection {
     try {
       const { loginOperation } = this.#server;
       if (loginOperation) this.#server.checkLogin(await this.#request(loginOperation, ''));
-      // About a key, because a proxy may answer other commands without a store behind it. Any response but this will do.
+      // About a key, because a proxy may answer other commands without a store behind it. Any response but an auth error will do.
       const { outcome, words } = await this.#request(PROBE, PROBE_KEY);
       if (outcome === 'auth error') throw this.#server.noteLoginRefusal(words);
     } catch (reason) {
@@ -146,7 +146,7 @@ export class Connection {
     this.#socket.write(encode(requests));
   }
 
-  /** Is lost if it has timed out. Otherwise fails the calls whose time is up. */
+  /** Loses the connection if it has timed out. Otherwise fails the calls whose time is up. */
   expire(): void {
     const what = this.#connectingSince === undefined ? 'response' : 'connection';
     if (this.hasTimedOut) return this.#break('UNAVAILABLE', `no ${what} within a second`);
@@ -154,7 +154,7 @@ export class Connection {
     for (const { call } of this.#outstanding) call?.expire(now, 'no response in time');
   }
 
-  /** Closes it for good, and fails its calls. */
+  /** Closes it for good, and fails its calls. The list of what is outstanding stays, for `#break`. */
   lose(reason: MemcachedError): void {
     if (this.#isLost) return;
     this.#isLost = true;
@@ -172,7 +172,8 @@ export class Connection {
   /** Loses it by a fault of the server or the network. A failure at TOUCH is counted. */
   #break(code: ErrorCode, message: string): void {
     this.lose(new MemcachedError(code, message));
-    if (this.#outstanding[0]?.request.opcode === OPCODES.TOUCH) this.#server.touchFailed();
+    const [due] = this.#outstanding;
+    if (due && !due.call) this.#server.touchFailed();
   }
 
   #read(piece: Buffer): void {

@@ -1,15 +1,14 @@
-// When a client attempts to connect.
+// When the next attempt of a client to connect is due.
 
 import type { Runtime } from './runtime.ts';
 
 /** The pause from the start of one attempt to the start of the next. At random, it is up to half shorter or longer. */
 const PAUSE_MS = 200;
-/** The longest pause. Pauses double at each failure while no calls come or the server refuses; a call makes them short again. */
+/** The longest pause. */
 const MAX_PAUSE_MS = 5000;
 /** For how long after a call others are expected. */
 const EXPECTED_MS = 3000;
 
-/** Of one client: when its last attempt began, when the last call came, and how long it pauses. */
 export class Pace {
   readonly #runtime: Runtime;
   #lastCallAt = -Infinity;
@@ -32,8 +31,8 @@ export class Pace {
   }
 
   /**
-   * Whether a call may end the pause: not in the first 200 ms, nor while an attempt is under way. An attempt that began when no call
-   * was expected does not count, as the server may have come back since.
+   * Whether the pause may end early: not in its first 200 ms, and not while an attempt is under way, unless that began when no call
+   * was expected. Then it may be stuck, although the server has come back since.
    */
   mayEndPause(isAttemptUnderWay: boolean): boolean {
     if (this.#runtime.now() < this.#pausingSince + PAUSE_MS) return false;
@@ -46,9 +45,13 @@ export class Pace {
   }
 
   /** Makes the pause short again, also the current one. */
+  shorten(): void {
+    this.#pause = PAUSE_MS;
+  }
+
   callCame(): void {
     this.#lastCallAt = this.#runtime.now();
-    this.#pause = PAUSE_MS;
+    this.shorten();
   }
 
   attemptBegan(): void {

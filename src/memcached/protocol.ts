@@ -3,8 +3,8 @@ import memjs from 'memjs';
 // Memcached's binary protocol, as far as counting needs it: requests to bytes, bytes to responses. It knows no socket. A
 // request and its response each begin with a header of 24 bytes:
 //
-//   0      1       2           4       5        6       8            12      16    24
-//   magic  opcode  key length  extras  (type)  status  body length  opaque  (cas)  extras, key, value
+//   0      1       2           4              5       6       8            12      16     24
+//   magic  opcode  key length  extras length  (type)  status  body length  opaque  (cas)  extras, key, value
 //
 // The server answers the requests of a connection in order, and repeats the opaque of each in its response.
 // See https://github.com/memcached/memcached/blob/master/doc/protocol-binary.txt
@@ -25,7 +25,7 @@ export const OPCODES = { DELETE: 0x04, INCREMENT: 0x05, TOUCH: 0x1c, SASL_AUTH: 
 
 const OK = 0x00;
 const NOT_FOUND = 0x01;
-/** By status. */
+/** The statuses whose outcome is not just `refused`. */
 const REFUSALS: Readonly<Record<number, 'auth error' | 'unknown command'>> = {
   0x20: 'auth error',
   0x81: 'unknown command',
@@ -40,13 +40,13 @@ const MAX_BODY_LENGTH = 1024;
 /** How many characters of a server's own words are quoted. */
 const MAX_QUOTE_LENGTH = 100;
 
-/** An encoded request. `encode` fills in the opaque and, but for a login, the key, which is its last 32 bytes. */
+/** An encoded request. `encode` fills in the opaque and, but for a login, the key: the last 32 bytes. */
 export interface Request {
   readonly opcode: number;
   readonly bytes: Buffer;
 }
 
-/** What a server is asked to do with one key: a request whose response is awaited, and perhaps one whose response is ignored. */
+/** What a server is asked to do with one key: a request whose response is awaited, and perhaps a TOUCH, which nobody waits for. */
 export interface Operation {
   readonly request: Request;
   readonly touch?: Request;
@@ -68,7 +68,7 @@ export interface Response {
 /** A key that holds no count. */
 export const PROBE_KEY = '.'.repeat(KEY_LENGTH);
 
-/** Asks for a count, and creates none: the same request as `increment`. */
+/** Adds one to a count that exists, and creates none. So with PROBE_KEY it changes nothing. */
 export const PROBE: Operation = { request: incrementRequest(0, NEVER_CREATE) };
 
 /** Deletes a count. */
@@ -102,7 +102,7 @@ function keyRequest(opcode: number, extras: Buffer): Request {
   return { opcode, bytes: memjs.Utils.makeRequestBuffer(opcode, Buffer.alloc(KEY_LENGTH), extras, '', 0) };
 }
 
-/** Encodes requests as one packet. A key is 32 ASCII characters, or '' for a login; an opaque is 32 bits without a sign. */
+/** Encodes requests as one packet. A key is 32 ASCII characters, or '' for a login; an opaque is an unsigned integer of 32 bits. */
 export function encode(requests: readonly { request: Request; key: string; opaque: number }[]): Buffer {
   const packet = Buffer.concat(requests.map(({ request }) => request.bytes));
   let at = 0;

@@ -16,7 +16,7 @@ export interface Runtime {
   random(): number;
   /** Calls back at the end of this turn of the event loop. */
   endOfTurn(action: () => void): void;
-  /** Calls back after some milliseconds, when all that has arrived by then has been read. */
+  /** Calls back after some milliseconds, once what has arrived by then has been read, so that it is not taken for late. */
   after(milliseconds: number, action: () => void): void;
 }
 
@@ -31,7 +31,7 @@ export function realRuntime(host: string, port: number): Runtime {
       const socket = connect({
         host,
         port,
-        // With it, Node.js gives each address but the last only 250 ms to connect: too little at a distance.
+        // If true, Node.js gives each address but the last only 250 ms to connect: too little at a distance.
         autoSelectFamily: false,
         lookup: (_host, _options, callback) =>
           void lookUp().then(

@@ -12,7 +12,7 @@ const REFUSED_ADVICE =
   'Check its username and password. MemCachier disables a free cache not used for 30 days, until ' +
   '"heroku addons:open memcachier" enables it again';
 
-/** After so many failures at TOUCH, without any answer, it is sent no more: some proxies do not know it. */
+/** TOUCH is sent no more after so many failures, if it has never been answered: some proxies do not know it. */
 const MAX_TOUCH_FAILURES = 2;
 /** How long a repeated refusal stays out of the log. */
 const REFUSAL_PAUSE_MS = 60_000;
@@ -43,7 +43,7 @@ export class ServerRecord {
     this.#runtime = runtime;
   }
 
-  /** Uses this log from now on. It is told again that the server is lost, but not of a refusal before its pause is over. */
+  /** Uses this log from now on. It hears again that the server is lost, but of a repeated refusal only after its pause. */
   open(log: Log): void {
     this.#log = log;
     this.#loggedCodes.clear();
@@ -61,7 +61,7 @@ export class ServerRecord {
     this.#log.info(`${this.name} is available again`);
   }
 
-  /** Logs that its name leads to another address than before; both are undefined if its host is an address. */
+  /** Logs that its name leads to another address. `before` is undefined at first, and both are if its host is an address. */
   logAddress(address: string | undefined, before: string | undefined): void {
     if (before === undefined || before === address) return;
     this.#log.info(`${this.name} is at ${address} now, and was at ${before}`);
@@ -80,7 +80,10 @@ export class ServerRecord {
     this.#warmUpEndsAt = -Infinity;
   }
 
-  /** Notes an `auth error`, in response to the login or to a command, and gives the error for it. The first begins the warm-up. */
+  /**
+   * Notes an `auth error`, in response to the login or to a command, and gives the error for it. The first refusal begins the
+   * warm-up, unless a login has worked.
+   */
   noteLoginRefusal(words: string): MemcachedError {
     if (!this.loginOperation)
       return new MemcachedError('LOGIN_REQUIRED', `it requires a login, and none is set: ${words}`);
@@ -107,7 +110,7 @@ export class ServerRecord {
 
   touchAnswered({ outcome, words }: Response): void {
     this.#hasAnsweredTouch = true;
-    // An auth error is one of the login, and the INCREMENT before it has had one too.
+    // An auth error is not logged here: the INCREMENT before it had one too, and that was.
     const isRefused = outcome === 'refused' || outcome === 'unknown command';
     if (isRefused) this.#logTouchRefused(`refuses TOUCH: ${words}`);
   }

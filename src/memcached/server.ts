@@ -22,10 +22,10 @@ export type ErrorCode =
   | 'LOGIN_REQUIRED'
   | 'LOGIN_UNSUPPORTED'
   | 'NOT_MEMCACHED'
-  // The server responds, but not to this command.
+  // The server responds, but refuses this command.
   | 'COMMAND_REFUSED';
 
-/** Why a server failed. The message does not name it, until `Client.call` puts its name in front. */
+/** Why a server failed. The message leaves out its name, which the log and `Client.call` put in front. */
 export class MemcachedError extends Error {
   override readonly name = 'MemcachedError';
   readonly code: ErrorCode;

@@ -231,7 +231,7 @@ await test('options that cannot work are refused', async (t) => {
 await test('a key that would be misread on the wire is refused', async (t) => {
   const counters = new MemcachedCounters([{ host: 'store.example', port: 11_211 }], 60);
   for (const key of ['', 'k'.repeat(31), 'k'.repeat(33), '\u00e4'.repeat(32), ' '.repeat(32)]) {
-    const refusal = { name: 'RangeError', message: 'A key is 32 ASCII characters' };
+    const refusal = { name: 'RangeError', message: 'A key is 32 visible ASCII characters' };
     await t.rejects(counters.increment(key, soon()), refusal);
     await t.rejects(counters.end(key, soon()), refusal);
     await t.rejects(

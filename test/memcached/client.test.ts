@@ -186,15 +186,18 @@ await test('while nobody asks, each address of a name is tried before attempts b
 });
 
 await test('who opens a client again does not wait for the end of a long pause', async (t) => {
-  const scene = new Scene(t);
-  Object.assign(scene.network.reach(undefined), { connect: 'refuse' });
-  await scene.run(60_000);
-  scene.client.close();
-  scene.network.heal();
-  scene.attempts.length = 0;
-  scene.open();
-  await scene.run(50);
-  t.equal(scene.attempts.length, 1);
+  // 4 s and 50 ms after the last attempt.
+  for (const milliseconds of [60_000, 61_050]) {
+    const scene = new Scene(t);
+    Object.assign(scene.network.reach(undefined), { connect: 'refuse' });
+    await scene.run(milliseconds);
+    scene.client.close();
+    scene.network.heal();
+    scene.attempts.length = 0;
+    scene.open();
+    await scene.run(200);
+    t.equal(scene.attempts.length, 1);
+  }
 });
 
 await test('a store at a distance is connected to once', async (t) => {
