@@ -35,7 +35,7 @@ export function buildApp(config: Config, counters: Counters, plainLog?: LogStrea
     requestTimeout: 10_000,
     // Otherwise HEAD would run the handler of GET, which counts.
     exposeHeadRoutes: false,
-    // Fastify runs no hooks for a malformed path: neither the gate, nor the one of shutdown.ts, so this connection always closes.
+    // For a malformed path Fastify runs no hooks, not even that of shutdown.ts: this calls the gate, and closes the connection.
     frameworkErrors: (_error, request, reply) => gate(request, reply.header('connection', 'close')),
   });
 
@@ -81,10 +81,7 @@ export function buildApp(config: Config, counters: Counters, plainLog?: LogStrea
   return app;
 }
 
-/**
- * Declares any body to be text, since Fastify refuses a body whose type it does not know. Assigning
- * `request.headers` keeps the others: Fastify merges.
- */
+/** Declares any body to be text, since Fastify refuses types that it does not know. It keeps the other headers. */
 function takeAnyBody(request: FastifyRequest, _reply: FastifyReply, done: () => void): void {
   request.headers = { 'content-type': 'text/plain' };
   done();

@@ -7,7 +7,6 @@ export interface Config {
   readonly port: number;
   /** Undefined means every address, IPv6 as well if the machine has it. */
   readonly host: string | undefined;
-  /** Whether DYNO is set. */
   readonly onHeroku: boolean;
   /** The dyno's name; `local` off Heroku. */
   readonly dyno: string;
@@ -34,11 +33,7 @@ export function providerIn(env: NodeJS.ProcessEnv): string | undefined {
   return PROVIDERS.find((name) => env[`${name}_SERVERS`] || env[`${name}_USERNAME`] || env[`${name}_PASSWORD`]);
 }
 
-/**
- * Reads the environment. A variable set to the empty string counts as not set.
- *
- * @throws {ConfigError} with every complaint at once
- */
+/** Reads the environment, where an empty variable counts as not set. Throws a ConfigError with every complaint at once. */
 export function readConfig(env: NodeJS.ProcessEnv): Config {
   const complaints: string[] = [];
   const onHeroku = Boolean(env.DYNO);
@@ -67,8 +62,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   }
 
   function memcachedServers(): MemcachedServer[] | undefined {
-    const isMemoryOrUnset = (value: string): boolean => value === '' || value === 'memory';
-    if (text('COUNTERS', '', 'memory, or not set', isMemoryOrUnset) === 'memory') return undefined;
+    if (text('COUNTERS', '', 'memory, or not set', (value) => /^(memory)?$/.test(value)) === 'memory') return undefined;
     const provider = providerIn(env);
     if (provider) {
       const username = credential(`${provider}_USERNAME`, `${provider}_PASSWORD`);
@@ -86,7 +80,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
 
   /** A username or a password. No complaint shows it. */
   function credential(name: string, other: string): string | undefined {
-    const value = env[name] || undefined;
+    const value = env[name];
     if (!value && env[other]) complaints.push(`${name} is not set, but ${other} is; a login needs both`);
     // A file with Windows line ends leaves a carriage return at the end of each value.
     if (value && /\p{Cc}/u.test(value)) complaints.push(`${name} contains a control character; it must have none`);

@@ -11,10 +11,7 @@ const METHODS = ['GET', 'HEAD', 'POST'];
 /** The path `/`, with or without a query. Fastify's router would also accept `*` and `/#x`. */
 const HOME = /^\/(\?|$)/;
 
-/**
- * Creates an `onRequest` hook that answers a request itself or calls `done`. For a malformed path, for which Fastify runs no hooks,
- * it is called without `done`, and always answers.
- */
+/** Creates an `onRequest` hook, which answers a request or calls `done`. For a malformed path there is no `done`: it answers. */
 export function createGate({ onHeroku, dyno }: Config) {
   const headers = {
     'cache-control': 'no-store',
@@ -32,10 +29,8 @@ export function createGate({ onHeroku, dyno }: Config) {
     const target = originForm(request.url);
     if (protocol === 'http') return redirectToHttps(request, reply, target);
     if (!HOME.test(target)) return sendNotFound(reply);
-    if (!METHODS.includes(request.method)) {
-      sendLine(reply.header('allow', METHODS.join(', ')), 405, 'Only GET, HEAD and POST work here');
-      return;
-    }
+    if (!METHODS.includes(request.method))
+      return void sendLine(reply.header('allow', METHODS.join(', ')), 405, 'Only GET, HEAD and POST work here');
     // Fastify has no route for a URL of another scheme, such as ftp://a/, or for a malformed one, such as http://%/.
     if (request.is404) return sendNotFound(reply);
     done?.();
@@ -58,10 +53,7 @@ function forwardedProtocol(headers: IncomingHttpHeaders): string | undefined {
 /** Sends a request to its own address on https, by its Host header and never by X-Forwarded-Host. */
 function redirectToHttps({ headers: { host } }: FastifyRequest, reply: FastifyReply, target: string): void {
   // HTTP/1.0 allows requests without one.
-  if (!host) {
-    sendLine(reply, 400, 'The request needs a Host header');
-    return;
-  }
+  if (!host) return void sendLine(reply, 400, 'The request needs a Host header');
   // A target such as * would become part of the host.
   reply.redirect(`https://${host}${target.startsWith('/') ? target : '/'}`, 308);
 }

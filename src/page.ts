@@ -11,13 +11,6 @@ export interface PageContext {
   readonly onHeroku: boolean;
 }
 
-export interface Page {
-  /** The page that shows a count. */
-  readonly greeting: (count: number) => string;
-  /** The page that says why there is no count. A visitor who sent a POST also reads that nothing was ended. */
-  readonly unavailable: (code: UnavailableCode, method: string) => string;
-}
-
 const { repository: ownRepository } = JSON.parse(read('app.json')) as { repository: string };
 const template = read('views/hello.html');
 
@@ -26,8 +19,8 @@ export const contentSecurityPolicy =
   `default-src 'none'; style-src ${hashOf('style')}; script-src ${hashOf('script')}; ` +
   "connect-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/** Prepares the page of one process, so that a greeting only has to add its count. */
-export function preparePage({ dyno, store, onHeroku }: PageContext, repository = ownRepository): Page {
+/** Prepares the two forms of the page for one process, so that a greeting only has to add its count. */
+export function preparePage({ dyno, store, onHeroku }: PageContext, repository = ownRepository) {
   const values = { dyno, store, repository };
   // A link to an address that still contains OWNER would lead nowhere.
   const processStates = [store, onHeroku && 'heroku', !repository.includes('/OWNER/') && 'published'];
@@ -39,14 +32,15 @@ export function preparePage({ dyno, store, onHeroku }: PageContext, repository =
     );
   const pieces = render('greeting').split('{{count}}');
   return {
-    greeting: (count) => pieces.join(String(count)),
-    unavailable: (code, method) => render('unavailable', code, method),
+    greeting: (count: number): string => pieces.join(String(count)),
+    /** Says why there is no count and, after a POST, that nothing was ended. */
+    unavailable: (code: UnavailableCode, method: string): string => render('unavailable', code, method),
   };
 }
 
 /**
- * Removes each element whose `data-if` names a state that is not among `states`. The other elements lose the attribute. It has to
- * be the first attribute, with ", " between its states, and the element must not contain another of the same tag.
+ * Removes each element whose `data-if` names a state that is not among `states`. From the others it removes this attribute, which
+ * must be the first, with ", " between its states. The element must not contain another of the same tag.
  */
 function applyConditions(html: string, states: readonly (string | false)[]): string {
   const conditional = /<(\w+) data-if="([^"]*)"([^]*?<\/\1>)/g;
@@ -55,19 +49,13 @@ function applyConditions(html: string, states: readonly (string | false)[]): str
   );
 }
 
-/**
- * The source expression for an inline element: the digest of what stands between its tags (CSP Level 3, 6.7.3.3). The template has
- * one `style` and one `script`, both without attributes.
- */
+/** The digest of what is between an element's tags (CSP Level 3, 6.7.3.3). The template has one of each, without attributes. */
 function hashOf(element: string): string {
   const [, content] = template.split(new RegExp(`</?${element}>`)) as [string, string, string];
   return `'sha256-${hash('sha256', content, 'base64')}'`;
 }
 
-/**
- * Makes text safe in HTML, free of placeholders, and ASCII: a single character beyond Latin-1 would double the CPU time that a page
- * costs.
- */
+/** Makes text safe in HTML, free of placeholders, and ASCII: one character beyond Latin-1 would double a page's CPU time. */
 function escapeHtml(text: string): string {
   return text.replace(/[&<>"'{]|[^ -~]/gu, (character) => `&#${character.codePointAt(0)};`);
 }

@@ -17,8 +17,7 @@ const app = buildApp(config, counters, process.stdout.isTTY ? plainLog(process.s
 const shutDown = prepareShutdown(app);
 const listeners: Server[] = [];
 
-// A signal may come more than once, and the second changes nothing: npm passes on what the terminal has sent already, and Heroku
-// may repeat it.
+// A second signal changes nothing: npm passes on what the terminal has sent already, and Heroku may repeat it.
 process.on('SIGTERM', () => void stop()).on('SIGINT', () => void stop());
 process.on('uncaughtException', (error) => {
   app.log.fatal(error, 'Uncaught error; the process exits');
@@ -47,8 +46,8 @@ async function listen(): Promise<number> {
       listeners.push(listener);
       port = (listener.address() as AddressInfo).port;
     } catch (error) {
-      // Another program that has the port on this address would get some of the visitors, so that is an error, unless the system
-      // chose the port. Any other failure is none while one address works: this machine may lack IPv6.
+      // A program that has the port on one address would get visitors: an error, unless the system chose the port. Other
+      // failures matter only if no address works: this machine may lack IPv6.
       if ((error as NodeJS.ErrnoException).code === 'EADDRINUSE' && config.port !== 0) throw error;
       failure = error;
     }

@@ -15,10 +15,7 @@ declare module 'fastify' {
   }
 }
 
-/**
- * The session of one request. Both methods fail with `CountersUnavailable` if the counters do not answer within a second, and then
- * leave the cookie unchanged.
- */
+/** One request's session. If a method fails with `CountersUnavailable`, after a second at most, it leaves the cookie unchanged. */
 export interface Session {
   /** Counts this greeting and gives the count. An unknown id is replaced by a new session's, never adopted. */
   increment(): Promise<number>;
@@ -28,10 +25,7 @@ export interface Session {
 
 export interface SessionOptions {
   readonly counters: Counters;
-  /**
-   * The name of the cookie, `sid` by default, prefixed with `__Host-` over https. Cookies ignore the port, so two apps on
-   * one host need two names.
-   */
+  /** `sid` by default, with the prefix `__Host-` over https. Cookies ignore the port, so two apps on one host need two names. */
   readonly cookieName?: string | undefined;
 }
 
@@ -45,9 +39,8 @@ const COOKIE_NAME = /^(?!__(?:Host|Secure|Http)-)[\w!#$%&'*+.^`|~-]+$/i;
 
 /**
  * Adds `request.session`. The cookie is `Secure` if `request.protocol` says https, for which an app behind a router needs
- * Fastify's `trustProxy`: `true` or addresses; a number of hops has no effect. The cookie is set with the response, so call the
- * methods before that is sent. Over HTTP/2 a reset connection makes `request.protocol` forget https, so this is for
- * HTTP/1.1.
+ * Fastify's `trustProxy`: `true` or addresses; a number of hops has no effect. The response sets the cookie, so call the methods
+ * before it is sent. This is for HTTP/1.1: over HTTP/2, a reset connection makes `request.protocol` forget https.
  *
  * @throws TypeError if `counters` is missing, or `cookieName` is no name for a cookie
  */
@@ -66,6 +59,7 @@ async function plugin(app: FastifyInstance, options: SessionOptions): Promise<vo
   // The parse and serialize of @fastify/cookie work only once it has been registered somewhere. A throwaway app does that, as this
   // app may register it with options of its own, or use another plugin for cookies.
   await fastify().register(fastifyCookie);
+  // Declared at once, so that all requests have one shape.
   app.decorateRequest(SESSION);
   app.decorateRequest('session', {
     getter(this: FastifyRequest) {
@@ -73,7 +67,7 @@ async function plugin(app: FastifyInstance, options: SessionOptions): Promise<vo
     },
   });
   app.addHook('onSend', (request, reply, payload, done) => {
-    // Taken once: if a later onSend hook fails, all of them run again, and the header is set already.
+    // Taken once: if a later onSend hook fails, this one runs again, and the response has the header already.
     const header = request[SESSION]?.takeHeader();
     if (header !== undefined) reply.header('set-cookie', header);
     done(null, payload);
@@ -130,7 +124,6 @@ class RequestSession implements Session {
     });
   }
 
-  /** Gives the `Set-Cookie` that the response still needs, if any, and forgets it. */
   takeHeader(): string | undefined {
     const header = this.#pendingHeader;
     this.#pendingHeader = undefined;

@@ -59,7 +59,7 @@ export function prepareShutdown(app: FastifyInstance): (listeners: readonly Serv
   async function emptyQueue(): Promise<void> {
     const deadline = performance.now() + MAX_EMPTYING_MS;
     let isQuiet = false;
-    // A signal comes in the middle of a turn, and the rest of that says nothing about the queue.
+    // The signal came in the middle of a turn, and the rest of a turn says nothing about the queue.
     await nextTurn();
     while (!isQuiet && performance.now() < deadline) {
       const acceptedBefore = accepted;
@@ -85,10 +85,7 @@ export function prepareShutdown(app: FastifyInstance): (listeners: readonly Serv
   return (listeners) => (shutdown ??= Promise.race([run(listeners), giveUp()]));
 }
 
-/**
- * Resolves when all connections have closed as well. Unlike an http server's own `close`, or `app.close()`, this closes no idle
- * connection: its next request may be on its way.
- */
+/** Waits for all connections to close. Unlike an http server's own `close`, it closes no idle one: a request may be on its way. */
 function closeListener(listener: Server): Promise<unknown> {
   return new Promise((resolve) => Server.prototype.close.call(listener, resolve));
 }

@@ -10,7 +10,7 @@ export interface Counters {
    * counters close with the last. The log of the first is told when the store is lost and when it is back.
    */
   open(log: Log): void;
-  /** Starts a session with a count of 1, under the key that was drawn last. Each call of `drawKey` draws another. */
+  /** Draws one key or more, and starts a session under the last, with a count of 1. */
   start(drawKey: () => string, deadline: number): Promise<void>;
   /** Adds one, at most once, and renews the time to live. Gives the count, or undefined if there is no such session. */
   increment(key: string, deadline: number): Promise<number | undefined>;
@@ -58,11 +58,7 @@ export class CountersUnavailable extends Error {
 
 const MAX_TTL = 30 * 24 * 60 * 60;
 
-/**
- * Checks a time to live, in seconds.
- *
- * @throws RangeError unless it is a whole number from 1 to 2592000: Memcached reads a larger one as a date
- */
+/** @throws RangeError unless `ttl` is a whole number of seconds from 1 to 2592000: Memcached reads a larger one as a date */
 export function checkTtl(ttl: number): void {
   if (Number.isInteger(ttl) && ttl >= 1 && ttl <= MAX_TTL) return;
   throw new RangeError(`The time to live is ${ttl}; it must be a whole number of seconds from 1 to ${MAX_TTL}`);

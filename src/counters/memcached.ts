@@ -81,7 +81,7 @@ export class MemcachedCounters implements Counters {
     }
   }
 
-  /** Draws until a key belongs to one of these: the hash of a key decides where it belongs, so to choose is to draw again. */
+  /** Draws keys until one belongs to a candidate. Which server a key belongs to follows from its hash. */
   #draw(drawKey: () => string, candidates: readonly Client[]): { key: string; home: Client } {
     for (;;) {
       const key = drawKey();
@@ -94,7 +94,7 @@ export class MemcachedCounters implements Counters {
     return this.#clients[memjs.Utils.hashCode(key) % this.#clients.length] as Client;
   }
 
-  /** The key's own server or, once that has failed for FAILOVER_MS, the next. If they share their data, the count continues. */
+  /** The key's own server or, once that has failed for FAILOVER_MS, the next. If the servers share data, the count continues. */
   #clientFor(key: string): Client {
     const home = this.#home(key);
     const at = this.#clients.indexOf(home);

@@ -1,9 +1,6 @@
 import { checkTtl, type Counters } from './counters.ts';
 
-/**
- * Counts in the memory of this process: right for one dyno, and to see what goes wrong with two. Nothing limits how many sessions:
- * each takes about 0.4 KB until it expires.
- */
+/** Counts in the memory of this process: right for one dyno. Nothing limits the number of sessions, at about 0.4 KB each. */
 export class MemoryCounters implements Counters {
   readonly place = "this process's memory";
   /** By key, the next to expire first: all live equally long, and a greeting moves its entry to the end. Public for tests. */

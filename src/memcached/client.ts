@@ -48,7 +48,6 @@ const TRANSITIONS: Readonly<Record<State['name'], readonly State['name'][]>> = {
  * fail at once with the reason of that state. Attempts are made in `connecting` and `failing`.
  */
 export class Client {
-  /** What the log calls the server. */
   readonly name: string;
   readonly #runtime: Runtime;
   readonly #server: ServerRecord;
@@ -108,9 +107,9 @@ export class Client {
 
   #start(operation: Operation, key: string, deadline: number): Call {
     this.#pace.callCame();
-    const mayAttempt = this.#state.name === 'failing' && this.#pace.mayEndPause(this.#connections.length > 0);
-    if (mayAttempt) this.#pace.endPause();
-    if (mayAttempt || this.#state.name === 'idle') this.#connect(); // 10, 2
+    const endsPause = this.#state.name === 'failing' && this.#pace.mayEndPause(this.#connections.length > 0);
+    if (endsPause) this.#pace.endPause();
+    if (endsPause || this.#state.name === 'idle') this.#connect(); // 10, 2
     if ('reason' in this.#state) throw this.#state.reason;
     const call = new Call(operation, key, deadline);
     this.#waiting.push(call);
@@ -151,7 +150,7 @@ export class Client {
 
   #connect(): void {
     this.#enter({ name: 'connecting' });
-    // After arrow 10 attempts may be under way. The time-out of a silent one would fail the call that has just come.
+    // Arrow 10 finds attempts under way. If a silent one timed out, it would fail the call that has just come.
     this.#giveUp(this.#connections.filter(({ silence }) => silence >= SECOND_ATTEMPT_MS));
     this.#attemptIfDue();
   }

@@ -54,10 +54,7 @@ interface Outstanding {
   readonly call: Call | undefined;
 }
 
-/**
- * One TCP connection: requests go out in order, and responses are matched. When anything goes wrong with it, it is lost for
- * good, and none of its state is reused.
- */
+/** When anything goes wrong with a connection, it is lost for good, and none of its state is reused. */
 export class Connection {
   /** Undefined until the server's name has been looked up, and always if its host is an address. */
   address: string | undefined;
@@ -73,10 +70,7 @@ export class Connection {
   #hasResponded = false;
   #isLost = false;
 
-  /**
-   * @param pick chooses one of the addresses of the server's name
-   * @param onLost is called once
-   */
+  /** @param onLost is called once, when the connection is lost */
   constructor(
     runtime: Runtime,
     server: ServerRecord,
@@ -93,10 +87,7 @@ export class Connection {
     this.#socket.on('end', () => this.#break('UNAVAILABLE', 'it closed the connection'));
   }
 
-  /**
-   * Waits for the TCP connection, logs in, and asks about a key. When this settles, the connection is ready or lost. Once it is
-   * lost, this may never settle.
-   */
+  /** Connects, logs in, and asks about a key. Then the connection is ready or lost. If it never connects, this never settles. */
   async shakeHands(): Promise<void> {
     await new Promise<void>((resolve) => this.#socket.on('connect', resolve));
     this.#connectingSince = undefined;
@@ -154,7 +145,7 @@ export class Connection {
     for (const { call } of this.#outstanding) call?.expire(now, 'no response in time');
   }
 
-  /** Closes it for good, and fails its calls. The list of what is outstanding stays, for `#break`. */
+  /** Closes it for good, and fails its calls. They stay in the list, which `onLost` and `#break` look at. */
   lose(reason: MemcachedError): void {
     if (this.#isLost) return;
     this.#isLost = true;

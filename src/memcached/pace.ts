@@ -2,9 +2,8 @@
 
 import type { Runtime } from './runtime.ts';
 
-/** The pause from the start of one attempt to the start of the next. At random, it is up to half shorter or longer. */
+/** The shortest pause, from the start of one attempt to the start of the next, before jitter. */
 const PAUSE_MS = 200;
-/** The longest pause. */
 const MAX_PAUSE_MS = 5000;
 /** For how long after a call others are expected. */
 const EXPECTED_MS = 3000;
@@ -17,14 +16,13 @@ export class Pace {
   /** Whether no call was expected when the last attempt began. */
   #beganInQuiet = false;
   #pause = PAUSE_MS;
-  /** What the pause is multiplied by, from 0.5 to 1.5, so that the dynos do not all try at once. */
+  /** Multiplies the pause, by 0.5 to 1.5, so that the dynos do not all try at once. */
   #jitter = 1;
 
   constructor(runtime: Runtime) {
     this.#runtime = runtime;
   }
 
-  /** Whether the pause is over. */
   isDue(): boolean {
     const pause = Math.min(this.#pause * this.#jitter, MAX_PAUSE_MS);
     return this.#runtime.now() >= this.#pausingSince + pause;

@@ -25,7 +25,7 @@ export const OPCODES = { DELETE: 0x04, INCREMENT: 0x05, TOUCH: 0x1c, SASL_AUTH: 
 
 const OK = 0x00;
 const NOT_FOUND = 0x01;
-/** The statuses whose outcome is not just `refused`. */
+/** The refusals that have an outcome of their own. */
 const REFUSALS: Readonly<Record<number, 'auth error' | 'unknown command'>> = {
   0x20: 'auth error',
   0x81: 'unknown command',
@@ -52,7 +52,6 @@ export interface Operation {
   readonly touch?: Request;
 }
 
-/** A decoded response. */
 export interface Response {
   readonly opcode: number;
   readonly opaque: number;
@@ -71,7 +70,6 @@ export const PROBE_KEY = '.'.repeat(KEY_LENGTH);
 /** Adds one to a count that exists, and creates none. So with PROBE_KEY it changes nothing. */
 export const PROBE: Operation = { request: incrementRequest(0, NEVER_CREATE) };
 
-/** Deletes a count. */
 export const REMOVE: Operation = { request: keyRequest(OPCODES.DELETE, Buffer.alloc(0)) };
 
 /** Creates a count of 1 that lives for `ttl` seconds, 1 to 2592000; adds one to a count that exists. */
@@ -151,11 +149,7 @@ export class ResponseReader {
   }
 }
 
-/**
- * The length of the body of the response that begins at `at`.
- *
- * @throws Error for a length that no response has; a count is eight bytes and nothing else
- */
+/** @throws Error if no response has a body of this length: a count is eight bytes and nothing else */
 function checkedBodyLength(bytes: Buffer, at: number): number {
   const length = bytes.readUInt32BE(at + BODY_LENGTH_AT);
   const isCount = bytes[at + OPCODE_AT] === OPCODES.INCREMENT && bytes.readUInt16BE(at + STATUS_AT) === OK;

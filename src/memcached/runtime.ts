@@ -3,12 +3,7 @@ import { connect, isIP, type Socket } from 'node:net';
 
 /** What a client needs from outside: sockets, names, a clock, chance. A test hands in a simulated one. */
 export interface Runtime {
-  /**
-   * Opens a socket to the server.
-   *
-   * @param pick chooses one of the addresses that the server's name has; it is not called if the host is an address, or once the
-   *   socket has been destroyed
-   */
+  /** Opens a socket to the server. `pick` chooses among the addresses of its name, unless the socket is destroyed before. */
   connect(pick: (addresses: readonly string[]) => string): Pick<Socket, 'on' | 'write' | 'destroy'>;
   /** The time in milliseconds, which never goes back. */
   now(): number;

@@ -20,7 +20,6 @@ const REFUSAL_PAUSE_MS = 60_000;
 /** Outlives the connections, and a close of the client. */
 export class ServerRecord {
   readonly name: string;
-  /** Undefined if no login is set. */
   readonly loginOperation: Operation | undefined;
   readonly #isQuoted: boolean;
   readonly #runtime: Runtime;
@@ -43,7 +42,7 @@ export class ServerRecord {
     this.#runtime = runtime;
   }
 
-  /** Uses this log from now on. It hears again that the server is lost, but of a repeated refusal only after its pause. */
+  /** Uses this log from now on, and tells it if the server is lost. A repeated refusal still waits for its pause. */
   open(log: Log): void {
     this.#log = log;
     this.#loggedCodes.clear();
@@ -67,11 +66,7 @@ export class ServerRecord {
     this.#log.info(`${this.name} is at ${address} now, and was at ${before}`);
   }
 
-  /**
-   * Notes the response to the login.
-   *
-   * @throws MemcachedError unless it is `ok`
-   */
+  /** Notes the response to the login. Throws a MemcachedError unless it is `ok`. */
   checkLogin({ outcome, words }: Response): void {
     if (outcome === 'unknown command')
       throw new MemcachedError('LOGIN_UNSUPPORTED', `it has no logins, but one is set: ${words}`);
@@ -80,10 +75,7 @@ export class ServerRecord {
     this.#warmUpEndsAt = -Infinity;
   }
 
-  /**
-   * Notes an `auth error`, in response to the login or to a command, and gives the error for it. The first refusal begins the
-   * warm-up, unless a login has worked.
-   */
+  /** Notes an `auth error`, and gives the error for it. The first one begins the warm-up, unless a login has worked. */
   noteLoginRefusal(words: string): MemcachedError {
     if (!this.loginOperation)
       return new MemcachedError('LOGIN_REQUIRED', `it requires a login, and none is set: ${words}`);
