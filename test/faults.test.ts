@@ -62,7 +62,7 @@ await test('faults of a store', async (t) => {
   for (const visitor of visitors) t.equal((await visitor.ask()).count, 1);
 
   await t.test('stalled', async (t) => {
-    const failed = await suffer(t, web, visitors, {
+    await suffer(t, web, visitors, {
       begin: async () => {
         await memcached.stall();
         for (const { status, took } of await Promise.all([newcomer.ask(), forger.ask()])) {
@@ -70,15 +70,14 @@ await test('faults of a store', async (t) => {
           t.ok(took < IN_TIME, `${took.toFixed()} ms`);
         }
       },
-      failures: 2,
+      failures: 5,
       end: () => memcached.resume(),
     });
-    t.ok(failed.length > 10);
     t.match(web.log[1], /^Memcached at 127\.0\.0\.1:\d+ is not available: .+$/);
     t.equal(web.log.length, 3, 'the loss is logged once, and the return');
     for (const { greetings } of visitors) {
       const counts = greetings.flatMap(({ count }) => count ?? []);
-      t.ok((counts.at(-1) ?? 0) - counts.length <= 1, 'only what was written before the stall is counted during it');
+      t.ok((counts.at(-1) ?? 0) - counts.length <= 2, 'only what was written before the loss is counted meanwhile');
       t.equal(greetings.filter(({ isNew }) => isNew).length, 1, 'nobody had to start over');
     }
     t.equal((await newcomer.ask()).count, 1);

@@ -226,8 +226,7 @@ await test('localhost is each of its addresses that the machine has: all answer 
     dns.lookup = async () => ['::1', '2001:db8::1', '127.0.0.1', '127.0.0.1'].map((address) => ({ address }));
     syncBuiltinESMExports();`;
   const web = await startWeb(t, { HOST: 'localhost' }, preload(lookup));
-  t.match(web.log, [/^Hello #N is at http:\/\/localhost:\d+\/, [^:]*$/]);
-  t.equal(web.log.length, 1);
+  t.matchOnly(web.log, [/^Hello #N is at http:\/\/localhost:\d+\/, [^:]*$/]);
   const visits = await Promise.all(['::1', '127.0.0.1'].map((host) => Visit.greeted(web, host)));
   const idle = await Promise.all(['::1', '127.0.0.1'].map((host) => Visit.greeted(web, host)));
   const status = web.stop();

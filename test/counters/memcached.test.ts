@@ -70,15 +70,14 @@ for (const [fault, begin, end] of [
     for (; count < 5; count += 1) {
       t.strictSame(new Set((await greetAll(others)).outcomes), new Set([count + 1]), 'the others notice nothing');
       asked.clear();
-      const { outcomes, took } = await greetAll(newcomers());
+      const { outcomes } = await greetAll(newcomers());
       t.strictSame(new Set(outcomes), new Set([1]), 'newcomers go to the other server');
       t.strictSame(asked, new Set([`Memcached at 127.0.0.1:${two.port}`]), 'and ask no other');
-      t.ok(took < AT_ONCE);
       t.strictSame(new Set((await greetAll(touched)).outcomes), new Set([UNAVAILABLE]), 'its sessions wait for it');
     }
     forward(5000);
     t.strictSame(new Set((await greetAll(touched)).outcomes), new Set([1]), 'then they start again on the other');
-    t.match(log, [/is not available/], 'it is logged once');
+    t.matchOnly(log, [/is not available/], 'it is logged once');
 
     await end(one);
     await until('it is back', async () =>
@@ -89,7 +88,7 @@ for (const [fault, begin, end] of [
     );
     t.strictSame(new Set((await greetAll(touched)).outcomes), new Set([2]), 'nobody starts again a second time');
     t.strictSame(new Set((await greetAll(others)).outcomes), new Set([count + 1]));
-    t.match(log, [/is not available/, /is available again$/]);
+    t.matchOnly(log, [/is not available/, /is available again$/]);
     const items = async (): Promise<number> => Number((await one.stats()).get('total_items'));
     const before = await items();
     await greetAll([...newcomers(), ...newcomers()]);

@@ -18,9 +18,8 @@ async function checkRefusal(
   const log: string[] = [];
   const session = new CountedSession(openCounters(t, [port], { login, log }));
   await until('the log says what is wrong', () => log.length > 0);
-  t.match(log[0], says);
   t.equal(await session.greet(), code);
-  t.equal(log.length, 1);
+  t.matchOnly(log, [says]);
   return { session, log };
 }
 
@@ -84,13 +83,13 @@ await test('a memcached that is full refuses to count newcomers, and still count
   for (let n = 0; n < 3; n += 1) t.equal(await new CountedSession(counters).greet(), 'ERR_COUNTERS_COMMAND_REFUSED');
   t.equal(await known.greet(), 2);
   const refusal = /refuses INCREMENT: "Out of memory allocating new item\.?", status 0x82$/;
-  t.match(log, [refusal], 'which is logged once');
+  t.matchOnly(log, [refusal], 'which is logged once');
 
   const two = await startMemcached(t);
   const both = openCounters(t, [memcached.port, two.port], { log });
   const newcomers = Array.from({ length: 20 }, () => new CountedSession(both).greet());
   t.strictSame(new Set(await Promise.all(newcomers)), new Set([1]), 'if there is another, newcomers go there');
-  t.match(log, [refusal, refusal]);
+  t.matchOnly(log, [refusal, refusal]);
   t.equal((await two.stats()).get('curr_items'), '20');
 });
 
@@ -106,6 +105,6 @@ await test('what is no count fails its own visitor, and nobody else', async (t) 
   const refused = 'ERR_COUNTERS_COMMAND_REFUSED';
   for (let count = 2; count < 5; count += 1)
     t.strictSame(await Promise.all([big, other, text].map((each) => each.greet())), [refused, count, refused]);
-  t.equal(log.length, 2, 'the connection is kept');
-  t.match(log, [/refuses INCREMENT: 9007199254740992 is no count$/, /refuses INCREMENT: "Non-numeric/]);
+  const refusals = [/refuses INCREMENT: 9007199254740992 is no count$/, /refuses INCREMENT: "Non-numeric/];
+  t.matchOnly(log, refusals, 'the connection is kept');
 });

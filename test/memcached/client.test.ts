@@ -110,7 +110,7 @@ await test('a refused login is told of at once, whatever other addresses the nam
   const scene = new Scene(t, { username: 'app', addresses: [...ADDRESSES, '192.0.2.3', '192.0.2.4'] });
   scene.network.server.conditions.login = 'refused';
   t.match(await scene.call(), { code: 'WARMING_UP' });
-  t.match(scene.lines, [/ is not available: it refuses the login: /]);
+  t.matchOnly(scene.lines, [/ is not available: it refuses the login: /]);
 });
 
 await test('a login that has worked is not warming up when it is refused', async (t) => {
@@ -118,11 +118,11 @@ await test('a login that has worked is not warming up when it is refused', async
   t.equal(await scene.call(), 1);
   scene.network.server.conditions.login = 'revoked';
   t.match(await scene.call(increment(60)), { code: 'LOGIN_REFUSED' });
-  t.match(scene.lines, [/is not available: it refuses the login/], 'which is logged, though nobody else waits');
+  t.matchOnly(scene.lines, [/is not available: it refuses the login/], 'which is logged, though nobody else waits');
   scene.network.server.conditions.login = 'well';
   await scene.run(300);
   t.equal(await scene.call(increment(60)), 2);
-  t.match(scene.lines.slice(1), [/is available again$/]);
+  t.matchOnly(scene.lines.slice(1), [/is available again$/]);
   scene.network.server.conditions.login = 'revoked';
   scene.network.open[0]?.on('data', () => scene.client.close());
   t.match(await scene.call(increment(60)), { code: 'LOGIN_REFUSED' }, 'also if the client is closed in the same turn');
@@ -149,38 +149,36 @@ await test('a server that refuses is tried ever less often between the calls of 
 await test('attempts begin every 200 ms, half of it more or less, while somebody asks', async (t) => {
   for (const random of [0, 0.5, 0.999]) {
     const scene = new Scene(t, { random });
-    Object.assign(scene.network.reach(undefined), { connect: 'silent' });
+    scene.network.reach().connect = 'silent';
     for (let n = 0; n < 40; n += 1) await scene.call(create(60), KEY, 50);
     const pauses = scene.attempts.slice(1).map((at, n) => at - (scene.attempts[n] ?? 0));
     // No second attempt begins before the first has been silent for 200 ms.
     t.strictSame(new Set(pauses), new Set([random > 0.5 ? 300 : 200]));
-    scene.client.close();
   }
 });
 
 await test('attempts that fail at once', async (t) => {
   const scene = new Scene(t, { random: 0 });
-  Object.assign(scene.network.reach(undefined), { connect: 'refuse' });
+  scene.network.reach().connect = 'refuse';
   for (let n = 0; n < 20; n += 1) await scene.call(create(60), KEY, 50);
   t.strictSame(scene.attempts, [0, 100, 200, 300, 400, 500, 600, 700, 800, 900, 1000]);
-  scene.client.close();
 
   const slow = new Scene(t, { random: 0.999 });
-  Object.assign(slow.network.reach(undefined), { connect: 'refuse' });
+  slow.network.reach().connect = 'refuse';
   t.match(await slow.call(), { code: 'UNAVAILABLE' });
   slow.network.heal();
   await slow.run(180);
   t.equal(await slow.call(), 1, 'a call makes one at once, 200 ms after the last');
 
   const alone = new Scene(t);
-  Object.assign(alone.network.reach(undefined), { connect: 'refuse' });
+  alone.network.reach().connect = 'refuse';
   await alone.run(60_000);
   t.ok(alone.attempts.length < 20, `${alone.attempts.length} attempts in a minute while nobody has ever asked`);
 });
 
 await test('while nobody asks, each address of a name is tried before attempts become rare', async (t) => {
   const scene = new Scene(t, { addresses: [...ADDRESSES, '192.0.2.3'] });
-  for (const address of ADDRESSES) Object.assign(scene.network.reach(address), { connect: 'refuse' });
+  for (const address of ADDRESSES) scene.network.reach(address).connect = 'refuse';
   await scene.run(2000);
   t.strictSame(scene.attempts, [0, 200, 400]);
 });
@@ -189,7 +187,7 @@ await test('who opens a client again does not wait for the end of a long pause',
   // 4 s and 50 ms after the last attempt.
   for (const milliseconds of [60_000, 61_050]) {
     const scene = new Scene(t);
-    Object.assign(scene.network.reach(undefined), { connect: 'refuse' });
+    scene.network.reach().connect = 'refuse';
     await scene.run(milliseconds);
     scene.client.close();
     scene.network.heal();
@@ -215,7 +213,7 @@ await test('a call that was not written yet goes out on the next connection', as
   await scene.run(250);
   t.equal(await called, 1);
   t.strictSame(scene.lines, [], 'nobody was owed a response');
-  t.strictSame(scene.attempts.length, 2);
+  t.equal(scene.attempts.length, 2);
 });
 
 await test('who comes after a connection was lost waits for the next one', async (t) => {
@@ -228,7 +226,7 @@ await test('who comes after a connection was lost waits for the next one', async
   t.match(await lost, { code: 'UNAVAILABLE', message: /: read ECONNRESET$/ });
   await scene.run(40);
   t.ok(Number(await scene.call(increment(60), KEY, 400)) > 1);
-  t.match(scene.lines, [/is not available: read ECONNRESET$/, /is available again$/]);
+  t.matchOnly(scene.lines, [/is not available: read ECONNRESET$/, /is available again$/]);
 });
 
 await test('a response that was not asked for costs the connection, and is told', async (t) => {
@@ -238,8 +236,7 @@ await test('a response that was not asked for costs the connection, and is told'
   const told = /it sent a response to INCREMENT with opaque 3339, which was not due$/;
   t.match(await scene.call(), { code: 'UNAVAILABLE', message: told });
   t.equal(await other, 1, 'what came before it counts');
-  t.match(scene.lines, [told]);
-  t.equal(scene.lines.length, 1);
+  t.matchOnly(scene.lines, [told]);
 });
 
 await test('a response that came just before the connection was lost does not make the server available again', async (t) => {
@@ -249,8 +246,7 @@ await test('a response that came just before the connection was lost does not ma
   socket?.on('data', () => socket.break('read ECONNRESET'));
   t.match(await scene.call(), { code: 'UNAVAILABLE' });
   t.equal(await first, 1);
-  t.match(scene.lines, [/is not available: read ECONNRESET$/]);
-  t.equal(scene.lines.length, 1);
+  t.matchOnly(scene.lines, [/is not available: read ECONNRESET$/]);
 });
 
 await test('a login in quotes is named when it is refused', async (t) => {
@@ -264,13 +260,13 @@ await test('a login in quotes is named when it is refused', async (t) => {
     const scene = new Scene(t, { username, password });
     scene.network.server.conditions.login = 'refused';
     await scene.run(100);
-    t.match(scene.lines, [advice], `${username} ${password}`);
+    t.matchOnly(scene.lines, [advice], `${username} ${password}`);
   }
 });
 
 await test('half a login is none', async (t) => {
   const scene = await Scene.ready(t, { username: 'app', password: '' });
-  t.match(scene.lines, [/requires a login, and none is set/]);
+  t.matchOnly(scene.lines, [/requires a login, and none is set/]);
 });
 
 for (const [username, change, code, words] of [
@@ -287,14 +283,13 @@ for (const [username, change, code, words] of [
     const scene = new Scene(t, username ? { username } : {});
     Object.assign(scene.network.server.conditions, change);
     t.match(await scene.call(), { code, message: words });
-    t.match(scene.lines, [words]);
+    t.matchOnly(scene.lines, [words]);
   });
 }
 
 await test('refusals are logged by their kind, once a minute, and those of TOUCH once', async (t) => {
-  const scene = new Scene(t);
+  const scene = await Scene.ready(t);
   const { conditions } = scene.network.server;
-  await scene.run(100);
   t.equal(await scene.call(), 1);
   conditions.store = 'full';
   for (let n = 0; n < 10; n += 1) {
@@ -304,17 +299,19 @@ await test('refusals are logged by their kind, once a minute, and those of TOUCH
   t.strictSame(scene.lines.splice(0), [`${NAME} refuses INCREMENT: "Out of memory", status 0x82`]);
   conditions.touch = 'refused';
   t.equal(await scene.call(increment(3600)), 2, 'the greeting is counted');
-  t.match(scene.lines.splice(0), [/refuses TOUCH: "Unknown command", status 0x81\. Sessions in use no longer outlive/]);
+  t.matchOnly(scene.lines.splice(0), [
+    /refuses TOUCH: "Unknown command", status 0x81\. Sessions in use no longer outlive/,
+  ]);
   scene.network.server.items.set('n'.repeat(32), { value: 'text', expires: Infinity });
   await scene.call(increment(60), 'n'.repeat(32));
-  t.match(scene.lines.splice(0), [/refuses INCREMENT: "Non-numeric .*", status 0x6$/], 'another kind at once');
+  t.matchOnly(scene.lines.splice(0), [/refuses INCREMENT: "Non-numeric .*", status 0x6$/], 'another kind at once');
   await scene.run(60_000);
   scene.client.close();
   scene.open();
   await scene.run(300);
   t.equal(await scene.call(increment(60)), 3);
   await scene.call(create(60), 'another'.padEnd(32, '-'));
-  t.match(scene.lines, [/refuses INCREMENT: "Out of memory"/], 'not TOUCH again, though it was closed and opened');
+  t.matchOnly(scene.lines, [/refuses INCREMENT: "Out of memory"/], 'not TOUCH again, though it was closed and opened');
   conditions.touch = 'hangs up';
   for (let n = 0; n < 3; n += 1) {
     t.equal(await scene.call(increment(60)), 4 + n);
@@ -329,7 +326,7 @@ await test('a refusal of TOUCH is logged whatever its status', async (t) => {
   t.equal(await scene.call(), 1);
   scene.network.server.conditions.store = 'busy';
   t.match(await scene.call(increment(60)), { code: 'COMMAND_REFUSED' });
-  t.match(scene.lines, [/refuses INCREMENT: .*, status 0x85$/, /refuses TOUCH: .*, status 0x85\. Sessions in use/]);
+  t.matchOnly(scene.lines, [/refuses INCREMENT: .*, status 0x85$/, /refuses TOUCH: .*, status 0x85\. Sessions in use/]);
 });
 
 for (const [touch, pause] of [
@@ -345,8 +342,8 @@ for (const [touch, pause] of [
       await scene.run(pause);
     }
     t.equal(scene.touches, 2);
-    t.match(scene.lines, [`${NAME} does not answer TOUCH. Sessions in use no longer outlive`]);
-    t.equal(scene.lines.length, 1, 'nobody was owed a response');
+    const line = `${NAME} does not answer TOUCH. Sessions in use no longer outlive`;
+    t.matchOnly(scene.lines, [line], 'nobody was owed a response');
   });
 }
 
@@ -361,7 +358,10 @@ await test('nor to one that answers only what comes after it', async (t) => {
   }
   t.strictSame(failed, [1, 3], 'a greeting behind an unanswered TOUCH fails, twice');
   t.equal(scene.touches, 4);
-  t.match(scene.lines.filter((line) => line.includes('TOUCH')).slice(-1), [/does not answer TOUCH\. Sessions in use/]);
+  t.matchOnly(
+    scene.lines.filter((line) => line.includes('TOUCH')),
+    [/does not answer TOUCH\. Sessions in use/],
+  );
 });
 
 await test('a close of our own is no failure at TOUCH', async (t) => {
@@ -381,7 +381,7 @@ await test('a close of our own is no failure at TOUCH', async (t) => {
 await test('a name whose address is another is logged', async (t) => {
   const scene = await Scene.ready(t, { addresses: ADDRESSES });
   t.equal(await scene.call(), 1);
-  Object.assign(scene.network.reach('192.0.2.1'), { connect: 'refuse' });
+  scene.network.reach('192.0.2.1').connect = 'refuse';
   for (const socket of scene.network.open) socket.break('read ECONNRESET');
   t.equal(await scene.call(increment(60), KEY, 400), 2, 'nobody notices');
   t.strictSame(scene.lines, [`${NAME} is at 192.0.2.2 now, and was at 192.0.2.1`]);
@@ -389,21 +389,21 @@ await test('a name whose address is another is logged', async (t) => {
 
 await test('calls wait for a slow attempt, although the one beside it fails', async (t) => {
   const scene = new Scene(t, { addresses: ADDRESSES });
-  Object.assign(scene.network.reach('192.0.2.1'), { slow: 300 });
-  Object.assign(scene.network.reach('192.0.2.2'), { connect: 'refuse' });
+  scene.network.reach('192.0.2.1').slow = 300;
+  scene.network.reach('192.0.2.2').connect = 'refuse';
   t.equal(await scene.call(create(60), KEY, 950), 1);
   t.strictSame(scene.lines, []);
 
   const dead = new Scene(t, { addresses: ADDRESSES });
-  Object.assign(dead.network.reach('192.0.2.1'), { connect: 'silent' });
-  Object.assign(dead.network.reach('192.0.2.2'), { connect: 'refuse' });
+  dead.network.reach('192.0.2.1').connect = 'silent';
+  dead.network.reach('192.0.2.2').connect = 'refuse';
   t.match(await dead.call(create(60), KEY, 990), 'not settled');
   t.match(await dead.call(create(60), KEY, 40), { code: 'UNAVAILABLE' }, 'but no longer than a second');
 });
 
 await test('an address that the name no longer has is not tried', async (t) => {
   const scene = await Scene.ready(t, { addresses: ADDRESSES });
-  for (const address of ADDRESSES) Object.assign(scene.network.reach(address), { connect: 'refuse' });
+  for (const address of ADDRESSES) scene.network.reach(address).connect = 'refuse';
   for (const socket of scene.network.open) socket.break('read ECONNRESET');
   t.match(await scene.call(create(60), KEY, 400), { code: 'UNAVAILABLE' });
   scene.network.addresses.delete('192.0.2.1');
@@ -423,7 +423,7 @@ await test('what the log says of a server that is silent', async (t) => {
   t.match(await late, { code: 'UNAVAILABLE', message: /: no response in time$/ });
   t.strictSame(scene.lines, [], 'a late call fails alone');
   await scene.run(700);
-  t.match(scene.lines, [/is not available: no response within a second$/]);
+  t.matchOnly(scene.lines, [/is not available: no response within a second$/]);
   t.match(await scene.call(), { message: /: no response within a second$/ }, 'it fails at once');
   t.equal(scene.client.failingFor(), 50);
   scene.network.heal();
@@ -455,7 +455,7 @@ await test('who comes after a quiet time is served, though an attempt from befor
     { calls: 1, after: 900, way: 40 },
   ]) {
     const scene = new Scene(t);
-    Object.assign(scene.network.reach(undefined), { connect: 'silent' });
+    scene.network.reach().connect = 'silent';
     await scene.run(20_000);
     const { length } = scene.attempts;
     while (scene.attempts.length === length) await scene.run(10);
@@ -464,13 +464,12 @@ await test('who comes after a quiet time is served, though an attempt from befor
     if (calls > 1) t.match(await scene.call(), { code: 'UNAVAILABLE' }, 'just after the attempt began, a call fails');
     await scene.run(after - scene.network.clock.now + (scene.attempts.at(-1) ?? 0));
     t.equal(await scene.call(create(60), KEY, 20 + 6 * way), 1);
-    scene.client.close();
   }
 });
 
 await test('who comes after a quiet time waits for an attempt that is making progress', async (t) => {
   const scene = new Scene(t);
-  Object.assign(scene.network.reach(undefined), { connect: 'silent' });
+  scene.network.reach().connect = 'silent';
   await scene.run(20_000);
   scene.network.heal();
   Object.assign(scene.network.conditions, { up: 75, down: 75 });
@@ -488,7 +487,7 @@ await test('a name that is not looked up in time', async (t) => {
   const called = scene.ask(create(60), KEY, 300);
   await scene.run(1030);
   t.match(await called, { code: 'UNAVAILABLE', message: /: no connection in time$/ });
-  t.match(scene.lines, [/is not available: no connection within a second$/]);
+  t.matchOnly(scene.lines, [/is not available: no connection within a second$/]);
   scene.network.heal();
   await scene.run(100);
   t.equal(await scene.call(), 1, 'the first address is tried first, whatever became of earlier look-ups');

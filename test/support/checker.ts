@@ -3,7 +3,7 @@ import type { ErrorCode, MemcachedError } from '../../src/memcached/server.ts';
 import { create, increment, PROBE_KEY, REMOVE } from '../../src/memcached/protocol.ts';
 import { AddressHistory, LogHistory, LoginHistory, LOSS, NAME, RETURN } from './history.ts';
 import type { Network, Observer } from './network.ts';
-import { DELETE, INCREMENT, LOGIN, OK, NOT_FOUND, REFUSED, TOUCH, ttlOf, type Packet } from './packets.ts';
+import { DELETE, INCREMENT, LOGIN, OK, NOT_FOUND, AUTH_ERROR, TOUCH, ttlOf, type Packet } from './packets.ts';
 import type { SimulatedSocket } from './socket.ts';
 
 // What must hold, whatever happens:
@@ -144,7 +144,7 @@ export class Checker implements Observer {
     this.#askedAt = now;
     this.#calls.push(call);
     const counted = this.#client.call(this.#operations[kind], key, now + patience);
-    // Only now: it has given up what was silent, and that was no failure.
+    // Not before the call, in which the client gives up attempts that are silent: for that it fails no more.
     if (endsFailing) this.#state = { name: 'connecting' };
     counted.then(
       (count) => this.#succeeded(call, count),
@@ -194,7 +194,7 @@ export class Checker implements Observer {
 
   /** What a response to a call means: a count, nothing, or the code of a failure. */
   #meaningOf({ opcode, status, value }: Packet): number | ErrorCode | undefined {
-    if (status === REFUSED) return this.#login.refused(this.#now);
+    if (status === AUTH_ERROR) return this.#login.refused(this.#now);
     if (status === NOT_FOUND || (status === OK && opcode !== INCREMENT)) return undefined;
     const count = status === OK ? value.readBigUInt64BE() : 0n;
     return count > 0n && count < 2n ** 53n ? Number(count) : 'COMMAND_REFUSED';
@@ -241,7 +241,7 @@ export class Checker implements Observer {
     const { status } = response;
     if (opcode === TOUCH) {
       this.#touchFailures = -Infinity;
-      if (![OK, NOT_FOUND, REFUSED].includes(status)) this.log.add(this.#now, 'TOUCH', / refuses TOUCH: /);
+      if (![OK, NOT_FOUND, AUTH_ERROR].includes(status)) this.log.add(this.#now, 'TOUCH', / refuses TOUCH: /);
     } else if (opcode === LOGIN) {
       socket.reason = this.#login.answered(status, this.#now);
     } else if (key !== PROBE_KEY) {
@@ -251,10 +251,10 @@ export class Checker implements Observer {
       if (typeof meaning !== 'string') this.log.add(this.#now, 'return', RETURN);
       if (meaning === 'COMMAND_REFUSED')
         this.log.add(this.#now, `${opcode} ${status}`, / refuses (INCREMENT|DELETE): /, 60_000);
-      if (status !== REFUSED) return;
+      if (status !== AUTH_ERROR) return;
       socket.reason = this.#login.refused(this.#now);
       this.log.add(this.#now, socket.reason, LOSS);
-    } else if (status === REFUSED) {
+    } else if (status === AUTH_ERROR) {
       socket.reason ??= this.#login.refused(this.#now);
     } else {
       this.#state = { name: 'ready', socket };

@@ -23,11 +23,10 @@ export class Clock {
     return this.#timers.length;
   }
 
+  /** Does something at a time, after all that was set for the same time before. Gives what cancels it. */
   at(time: number, action: () => void): () => void {
     const timer = { at: Math.max(time, this.now), action };
-    let index = this.#timers.length;
-    while (index > 0 && (this.#timers[index - 1] as Timer).at > timer.at) index -= 1;
-    this.#timers.splice(index, 0, timer);
+    this.#timers.splice(this.#timers.findLastIndex(({ at }) => at <= timer.at) + 1, 0, timer);
     return () => {
       const found = this.#timers.indexOf(timer);
       if (found >= 0) this.#timers.splice(found, 1);
@@ -38,7 +37,7 @@ export class Clock {
   async run(milliseconds: number, afterEach: () => void = () => undefined): Promise<void> {
     const until = this.now + milliseconds;
     for (;;) {
-      // Longer than any chain of promises here.
+      // More turns than any chain of promises here takes.
       for (let turn = 0; turn < 8; turn += 1) await Promise.resolve();
       afterEach();
       const next = this.#timers[0];

@@ -131,16 +131,16 @@ export class ServerConnection {
     const bytes = request.opcode === LOGIN ? this.#logIn(request) : this.#execute(request);
     for (const sent of this.#tamper(bytes)) this.#send(sent);
     // As memcached does, if somebody has not logged in.
-    if (request.opcode !== LOGIN && bytes.readUInt16BE(6) === packets.REFUSED) this.hangUp();
+    if (request.opcode !== LOGIN && bytes.readUInt16BE(6) === packets.AUTH_ERROR) this.hangUp();
   }
 
   #logIn(request: Packet): Buffer {
     const { login } = this.#server.conditions;
     this.#isLoggedIn = login === 'well' && request.key === 'PLAIN' && request.value.toString() === this.#server.login;
     if (this.#isLoggedIn) return response(request, OK, 'Authenticated');
-    if (login === 'unknown') return response(request, packets.UNKNOWN, 'Unknown command');
-    if (login === 'incomplete') return response(request, packets.INCOMPLETE, 'Continue');
-    return response(request, packets.REFUSED, 'Auth failure');
+    if (login === 'unknown') return response(request, packets.UNKNOWN_COMMAND, 'Unknown command');
+    if (login === 'incomplete') return response(request, packets.AUTH_CONTINUE, 'Continue');
+    return response(request, packets.AUTH_ERROR, 'Auth failure');
   }
 
   #execute(request: Packet): Buffer {
@@ -148,15 +148,15 @@ export class ServerConnection {
     const { opcode, key } = request;
     const isLoginRequired = conditions.isLoginRequired || (login !== undefined && conditions.login !== 'unknown');
     const isLoggedIn = this.#isLoggedIn && conditions.login !== 'revoked';
-    if (isLoginRequired && !isLoggedIn) return response(request, packets.REFUSED, 'Auth failure');
+    if (isLoginRequired && !isLoggedIn) return response(request, packets.AUTH_ERROR, 'Auth failure');
     if (conditions.store === 'busy') return response(request, packets.BUSY, 'Busy');
     if (opcode === TOUCH && conditions.touch === 'refused')
-      return response(request, packets.UNKNOWN, 'Unknown command');
+      return response(request, packets.UNKNOWN_COMMAND, 'Unknown command');
     const stored = items.get(key);
     const item = stored && stored.expires > clock.now ? stored : undefined;
     const ttl = opcode === DELETE ? undefined : packets.ttlOf(request);
     if (opcode === INCREMENT && !item && ttl !== undefined) {
-      if (conditions.store === 'full') return response(request, packets.FULL, 'Out of memory');
+      if (conditions.store === 'full') return response(request, packets.OUT_OF_MEMORY, 'Out of memory');
       const value = request.extras.readBigUInt64BE(8);
       items.set(key, { value, expires: clock.now + 1000 * ttl });
       return response(request, OK, value);

@@ -1,5 +1,5 @@
 import type { ErrorCode } from '../../src/memcached/server.ts';
-import { OK, REFUSED, UNKNOWN } from './packets.ts';
+import { OK, AUTH_ERROR, UNKNOWN_COMMAND } from './packets.ts';
 
 // What has happened so far, as far as it decides what may happen next.
 
@@ -17,8 +17,8 @@ export class LoginHistory {
   answered(status: number, now: number): ErrorCode | undefined {
     this.#hasWorked ||= status === OK;
     if (status === OK) return undefined;
-    if (status === REFUSED) return this.refused(now);
-    return status === UNKNOWN ? 'LOGIN_UNSUPPORTED' : 'UNAVAILABLE';
+    if (status === AUTH_ERROR) return this.refused(now);
+    return status === UNKNOWN_COMMAND ? 'LOGIN_UNSUPPORTED' : 'UNAVAILABLE';
   }
 
   refused(now: number): ErrorCode {
@@ -83,7 +83,7 @@ export class LogHistory {
   readonly #saidAt = new Map<string, number>();
   #news: News[] = [];
 
-  /** Something has happened, which is to be said unless its kind was said less than `pause` ms before: no loss, and no return. */
+  /** Something has happened, which is to be said. Unless it is a loss or a return, it is not repeated within `pause` ms. */
   add(at: number, kind: string, words: RegExp, pause = Infinity): void {
     this.#news = [...this.#news.filter((other) => other.at === at), { at, kind, words, pause }];
   }

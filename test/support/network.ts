@@ -11,12 +11,12 @@ export interface Conditions {
   down: number;
   /** The longest piece in which bytes arrive. */
   piece: number;
-  /** Bytes that are held back until it is over. */
+  /** In which direction bytes are held back until it is over. */
   stalled: 'none' | 'up' | 'down';
   dns: 'well' | 'fails' | 'hangs';
 }
 
-/** How one address behaves: `silent` makes no connection, and never will for those who try then. */
+/** How one address behaves. An attempt that meets `silent` hangs for good, even once that is over. */
 export interface Reach {
   connect: 'accept' | 'refuse' | 'silent';
   /** How much longer bytes take, there and back, in milliseconds. */
@@ -75,8 +75,8 @@ export class Network {
     return this.#sockets.filter(({ isClosed }) => !isClosed);
   }
 
-  reach(address: string | undefined): Reach {
-    return this.addresses.get(address ?? ONLY) ?? REACHED;
+  reach(address = ONLY): Reach {
+    return this.addresses.get(address) ?? { ...REACHED };
   }
 
   /** Ends all faults. What was held back arrives. */

@@ -18,8 +18,8 @@ function isEnough(): boolean {
   return took > TOO_LONG_MS || (seed - first >= LEAST && took > ENOUGH_MS);
 }
 
-// Errors are made by the thousand here, and their stacks cost a tenth of the time.
-Error.stackTraceLimit = 0;
+// Errors are made by the thousand here, and their stacks cost a tenth of the time. Who repeats one simulation wants to see them.
+if (simulations !== 1) Error.stackTraceLimit = 0;
 process.on('unhandledRejection', (reason) => rejections.push(`nobody hears of ${(reason as Error).stack}`));
 for (; !isEnough() && process.exitCode === undefined; seed += 1) {
   const violations = await simulate(seed);

@@ -3,7 +3,7 @@ import { PROBE_KEY } from '../../src/memcached/protocol.ts';
 import { Checker } from './checker.ts';
 import { randomFrom } from './clock.ts';
 import { TAMPERINGS, type FakeServer, type Tampering } from './fake-server.ts';
-import { Network } from './network.ts';
+import { Network, type Reach } from './network.ts';
 import type { SimulatedSocket } from './socket.ts';
 
 const LOGIN = { username: 'app', password: 'secret' };
@@ -33,7 +33,7 @@ class Simulation {
   /** How often all has been well again: a fault from before must not be undone after that. */
   #recoveries = 0;
   #hasVanished = false;
-  #asked = 0;
+  #keysDrawn = 0;
 
   constructor(seed: number) {
     this.#random = randomFrom(seed);
@@ -152,7 +152,7 @@ class Simulation {
     this.#network.open.forEach(befall);
   }
 
-  #anAddress(): NonNullable<ReturnType<Network['addresses']['get']>> {
+  #anAddress(): Reach {
     return this.#pick([...this.#network.addresses.values()]);
   }
 
@@ -237,7 +237,7 @@ class Simulation {
   }
 
   #newKey(): string {
-    return `key ${(this.#asked += 1)}`.padEnd(32, '-');
+    return `key ${(this.#keysDrawn += 1)}`.padEnd(32, '-');
   }
 
   #upTo(most: number): number {

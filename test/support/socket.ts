@@ -59,8 +59,8 @@ export class SimulatedSocket extends EventEmitter {
   write(bytes: Buffer): boolean {
     if (this.isClosed) return false;
     if (!this.#isConnected) this.#violate('it writes before it is connected');
-    const { packets: requests } = split(bytes);
-    if (requests.length === 0) this.#violate('it writes nothing');
+    const { packets: requests, rest } = split(bytes);
+    if (requests.length === 0 || rest.length > 0) this.#violate('it writes no whole requests');
     for (const request of requests) this.outstanding.push({ request, writtenAt: this.#network.clock.now });
     this.#network.observer.wrote?.(this, requests);
     this.#pipes.up.send(bytes);
@@ -68,6 +68,7 @@ export class SimulatedSocket extends EventEmitter {
   }
 
   destroy(): void {
+    // The client may lose it for a second of silence, which only this shows.
     if (this.silence >= 1000 && !this.reason && !this.isClosed) this.#fail('UNAVAILABLE');
     this.#close();
     // The network outlives it, and must not keep the client's side.
@@ -98,7 +99,7 @@ export class SimulatedSocket extends EventEmitter {
     if (this.#isConnected) this.#server.hangUp();
   }
 
-  /** The client hears of that. */
+  /** The client hears of a hang-up. */
   hearEnd(): void {
     if (this.isClosed || !this.#isConnected) return;
     this.#fail(this.reason ?? 'UNAVAILABLE');

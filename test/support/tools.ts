@@ -87,8 +87,8 @@ export function childrenOf(pid: number | undefined): Map<number, string> {
 
 /** Waits until none of these processes runs. */
 export async function gone(ids: Iterable<number>): Promise<void> {
-  const gone = new Set(ids);
-  await until('nothing is left behind', () => !processes().some(({ id }) => gone.has(id)));
+  const awaited = new Set(ids);
+  await until('nothing is left behind', () => !processes().some(({ id }) => awaited.has(id)));
 }
 
 function processes(): { id: number; parent: number; command: string }[] {

@@ -81,7 +81,7 @@ export class Visitor {
 /** What a visitor's greetings show that must never happen; empty if all is well. */
 export function violations({ greetings }: Visitor): string[] {
   const found: string[] = [];
-  let last: number | undefined;
+  let last = 0;
   let failed = 0;
   for (const { status, count, isNew, headers } of greetings) {
     if (status === 503) {
@@ -92,8 +92,8 @@ export function violations({ greetings }: Visitor): string[] {
       found.push(`an answer ${status}`);
     } else {
       if (isNew) last = 0;
-      const most = (last ?? 0) + 1 + (isNew ? 0 : failed);
-      if (count <= (last ?? 0)) found.push(`#${count} after #${last}`);
+      const most = last + 1 + (isNew ? 0 : failed);
+      if (count <= last) found.push(`#${count} after #${last}`);
       else if (count > most) found.push(`#${count} after #${last} with ${failed} failed between`);
       last = count;
       failed = 0;

@@ -160,10 +160,10 @@ await test('while dynos and store come and go, 503 and a new session are no faul
   const lost = { reason: 'the connection was lost', status: 502 };
   const replaced = { number: 1, dyno: 'web.2', session: 'b', took: 1, known: 1, replaced: true };
   t.strictSame(faults([first, ...seen(2, 3), { reason: 'it answered 503', status: 503 }], 3), []);
-  t.match(faults([first, lost], 3), [/^1 of 2 requests failed/]);
-  t.match(faults(seen(1, 2, 2), 3), [/^numbers were shown more than once: 2 \(twice\)$/]);
-  t.match(faults(seen(1, 3, 2), 3), [/^the count fell back to 2/]);
-  t.match(faults([first, replaced], 3), [/^another cookie was set 1 times: the dynos do not share a store$/]);
+  t.matchOnly(faults([first, lost], 3), [/^1 of 2 requests failed/]);
+  t.matchOnly(faults(seen(1, 2, 2), 3), [/^numbers were shown more than once: 2 \(twice\)$/]);
+  t.matchOnly(faults(seen(1, 3, 2), 3), [/^the count fell back to 2/]);
+  t.matchOnly(faults([first, replaced], 3), [/^another cookie was set 1 times: the dynos do not share a store$/]);
 });
 
 await test('a proxy in the environment is named where it matters', async (t) => {
