@@ -26,7 +26,7 @@ const RUN_BY: readonly [command: RegExp, file: string, words: string][] = [
 const NOT_RUN: readonly [reason: string, commands: RegExp][] = [
   [
     'needs a Heroku account, and some of it costs money',
-    /^(?:git push heroku main|heroku (?:create|open|logs|ps|config|apps:destroy|(?:addons|config|ps):[a-z]+ \S+))$/,
+    /^(?:git push heroku main|heroku (?:create|open|logs|ps|config|apps:destroy|git:remote -a YOUR-APP|(?:addons|config|ps):[a-z]+ \S+))$/,
   ],
   ["changes another app's package.json; test/recipe.test.ts runs on the packages that it names", /^npm install .*/],
   ['takes minutes for each file', /^npm run mutants(?: -- \S+)?$/],

@@ -66,7 +66,8 @@ async function open(): Promise<void> {
   const hear = (line: string): void => {
     done = done.then(() => carryOut(line));
   };
-  if (!terminal.ask(`${address} or type help: `, hear, () => void stop(0))) terminal.print(address);
+  if (terminal.ask(`${address} or type help: `, hear, () => void stop(0))) return;
+  terminal.print(`Commands can be typed only in a terminal.\n${address}`);
 }
 
 function readArguments(): { quantity: number; memory: boolean; https: boolean } {
@@ -113,7 +114,7 @@ async function startRouterOrExit(): Promise<Router> {
     const { code, message } = error as NodeJS.ErrnoException;
     if (code === undefined) return exit(message);
     const complaint = code === 'EADDRINUSE' ? 'is in use' : `cannot be used (${message})`;
-    return exit(`PORT ${settings.PORT} ${complaint}. Set the variable PORT to another port`);
+    return exit(`PORT ${settings.PORT} ${complaint}; set PORT to another port`);
   }
 }
 

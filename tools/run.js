@@ -43,6 +43,7 @@ if (swallowed.length > 0) {
   const typed = isCut ? 'URL and the rest' : [...values, ...args].join(' ');
   fail(`npm keeps ${values.join(' ')} for itself. Type: npm run ${name} -- ${typed}`);
 }
+if (name === 'server' && args.length > 0) fail('npm start takes no arguments; set variables, such as PORT');
 if (!existsSync('node_modules/fastify')) fail('Run npm ci first');
 if ((needsCompiler || stale.length > 0) && !existsSync('node_modules/typescript'))
   fail('The compiler is missing: npm leaves it out if NODE_ENV is production. Run npm ci --include=dev first');

@@ -201,7 +201,7 @@ async function read(response: Response, start: number, cookie = '', known = 0): 
 /** The status of an answer, and its text if that is a short line. */
 async function refusal(response: Response): Promise<string> {
   const text = await response.text();
-  return `it answered ${response.status}${/^[ -~]{1,120}\n?$/.test(text) ? ` "${text.trim()}"` : ''}`;
+  return `the app answered ${response.status}${/^[ -~]{1,120}\n?$/.test(text) ? ` "${text.trim()}"` : ''}`;
 }
 
 function sessionCookie(response: Response): string | undefined {

@@ -110,7 +110,8 @@ await test('without a store, help offers none, and exit ends it', async (t) => {
 });
 
 await test('in the background, and where standard input is no terminal, nothing is read', async (t) => {
-  const { child, url } = await startDynos(t, ['1', '--memory']);
+  const { child, url, lines } = await startDynos(t, ['1', '--memory']);
+  await until('it says so', () => lines.includes('Commands can be typed only in a terminal.'));
   child.stdin?.write('web=2\n');
   child.stdin?.end();
   t.same(await answering({ url }), ['web.1']);
@@ -174,7 +175,7 @@ await test('dynos that each count for themselves are found out', async (t) => {
 await test('one line says why the dynos do not start', async (t) => {
   const port = String(await listening(t, createServer()));
   const cases: [args: string[], env: Record<string, string>, status: number, err: RegExp][] = [
-    [[], { PORT: port }, 1, /^PORT \d+ is in use\. Set the variable PORT to another port\n$/],
+    [[], { PORT: port }, 1, /^PORT \d+ is in use; set PORT to another port\n$/],
     [[], { PORT: 'http' }, 1, /^PORT is "http"; it must be a port .*\n$/],
     [[], { PORT: '0', PATH: '' }, 1, /^memcached is not installed; npm run setup .*; npm run dynos -- --memory .*\n$/],
     [[], { SESSION_TTL: 'long' }, 1, /^SESSION_TTL is "long"; .*\n$/],

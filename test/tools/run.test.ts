@@ -65,6 +65,8 @@ await test('what is missing is named', async (t) => {
   const old = `Object.defineProperty(process, 'versions', { value: { node: '20.11.1' } })`;
   const err = 'This is Node.js 20.11.1; use 20.12 or later\n';
   t.same(run(root, process.execPath, ...preload(old), 'tools/run.js', 'server'), { status: 1, err });
+  const unread = { status: 1, err: 'npm start takes no arguments; set variables, such as PORT\n' };
+  t.same(run(root, 'node', 'tools/run.js', 'server', '--port', '80'), unread);
 
   const production = copy(t, 'no dev');
   t.same(run(production, 'node', 'tools/run.js', 'verify', '--help'), { status: 0, err: '' }, 'nothing to compile');

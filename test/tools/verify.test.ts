@@ -92,7 +92,7 @@ await test('requests that fail are listed by reason', async (t) => {
   });
   t.match(await verify(url, '--requests', '30', '--concurrency', '1'), {
     status: 1,
-    out: /Failed: 5 of 30 requests failed: its greeting names no dyno .*, the connection was lost, it answered 503 "The session store is not there" \(3 times\)\.$/m,
+    out: /Failed: 5 of 30 requests failed: its greeting names no dyno .*, the connection was lost, the app answered 503 "The session store is not there" \(3 times\)\.$/m,
   });
   const down = await pretend(t, (count, response) => (count === 1 ? greet(response, 1) : response.destroy()));
   t.match(await verify(down), { status: 1, out: /Gave up after \d\d requests of 100\.$/m });
@@ -153,13 +153,13 @@ await test('while dynos and store come and go, 503 and a new session are no faul
   const numbers =
     /^Proved: of \d+ numbers none came twice in its session, and none was lower than one before, over 1 dyno\.$/m;
   t.match(out, numbers);
-  t.match(out, /^\d+ of \d+ requests failed: it answered 503 "The session store cannot be reached"\.$/m);
+  t.match(out, /^\d+ of \d+ requests failed: the app answered 503 "The session store cannot be reached"\.$/m);
   t.match(out, /^The store forgot the session, and 1 new one started at 1\.$/m);
 
   const first = { ...seen(1)[0], session: 'a' } as Answer;
   const lost = { reason: 'the connection was lost', status: 502 };
   const replaced = { number: 1, dyno: 'web.2', session: 'b', took: 1, known: 1, replaced: true };
-  t.strictSame(faults([first, ...seen(2, 3), { reason: 'it answered 503', status: 503 }], 3), []);
+  t.strictSame(faults([first, ...seen(2, 3), { reason: 'the app answered 503', status: 503 }], 3), []);
   t.matchOnly(faults([first, lost], 3), [/^1 of 2 requests failed/]);
   t.matchOnly(faults(seen(1, 2, 2), 3), [/^numbers were shown more than once: 2 \(twice\)$/]);
   t.matchOnly(faults(seen(1, 3, 2), 3), [/^the count fell back to 2/]);
@@ -176,8 +176,8 @@ await test('a proxy in the environment is named where it matters', async (t) => 
 await test('what is not there, or not this app, cannot be tried', async (t) => {
   const answers: [RequestListener, RegExp][] = [
     [(_request, response) => response.end('<h1>Hello #1</h1>'), /not a greeting such as "Hello #1"/],
-    [(_request, response) => response.writeHead(404).end('\x1b[2J'), /it answered 404\./],
-    [(_request, response) => response.writeHead(503).end('Warming up\n'), /it answered 503 "Warming up"\./],
+    [(_request, response) => response.writeHead(404).end('\x1b[2J'), /the app answered 404\./],
+    [(_request, response) => response.writeHead(503).end('Warming up\n'), /the app answered 503 "Warming up"\./],
   ];
   const urls: [url: string, reason: RegExp][] = [
     [`http://127.0.0.1:${await freePort()}`, /^Could not run: http:\S+: nothing listens there\.\n$/],
