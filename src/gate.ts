@@ -11,7 +11,7 @@ const METHODS = ['GET', 'HEAD', 'POST'];
 /** The path `/`, with or without a query. Fastify's router would also accept `*` and `/#x`. */
 const HOME = /^\/(\?|$)/;
 
-/** Creates an `onRequest` hook, which answers a request or calls `done`. For a malformed path there is no `done`: it answers. */
+/** Creates an `onRequest` hook, which answers a request or calls `done`. A malformed path is always answered, and has no `done`. */
 export function createGate({ onHeroku, dyno }: Config) {
   const headers = {
     'cache-control': 'no-store',

@@ -19,17 +19,17 @@ export const contentSecurityPolicy =
   `default-src 'none'; style-src ${hashOf('style')}; script-src ${hashOf('script')}; ` +
   "connect-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/** Prepares the two forms of the page for one process, so that a greeting only has to add its count. */
+/** Fills in all that one process knows beforehand, so that a greeting only has to add its count. Tests give another repository. */
 export function preparePage({ dyno, store, onHeroku }: PageContext, repository = ownRepository) {
-  const values = { dyno, store, repository };
+  const filled = template
+    .replaceAll('{{dyno}}', () => escapeHtml(dyno))
+    .replaceAll('{{store}}', store)
+    .replaceAll('{{repository}}', () => escapeHtml(repository));
+  const processStates: string[] = [store];
+  if (onHeroku) processStates.push('heroku');
   // A link to an address that still contains OWNER would lead nowhere.
-  const processStates = [store, onHeroku && 'heroku', !repository.includes('/OWNER/') && 'published'];
-  /** Fills in all but the count. */
-  const render = (...states: string[]): string =>
-    applyConditions(template, [...states, ...processStates]).replace(
-      /\{\{(dyno|store|repository)\}\}/g,
-      (_placeholder, name: keyof typeof values) => escapeHtml(values[name]),
-    );
+  if (!repository.includes('/OWNER/')) processStates.push('published');
+  const render = (...states: string[]): string => applyConditions(filled, [...processStates, ...states]);
   const pieces = render('greeting').split('{{count}}');
   return {
     greeting: (count: number): string => pieces.join(String(count)),
@@ -39,14 +39,16 @@ export function preparePage({ dyno, store, onHeroku }: PageContext, repository =
 }
 
 /**
- * Removes each element whose `data-if` names a state that is not among `states`. From the others it removes this attribute, which
- * must be the first, with ", " between its states. The element must not contain another of the same tag.
+ * Keeps an element with `data-if="a, b"` only if all its states are among `states`, and then without this attribute. In the
+ * template, the attribute comes first, and the element contains no other of the same tag.
  */
-function applyConditions(html: string, states: readonly (string | false)[]): string {
+function applyConditions(html: string, states: readonly string[]): string {
   const conditional = /<(\w+) data-if="([^"]*)"([^]*?<\/\1>)/g;
-  return html.replace(conditional, (_element, tag: string, condition: string, rest: string) =>
-    condition.split(', ').every((state) => states.includes(state)) ? applyConditions(`<${tag}${rest}`, states) : '',
-  );
+  return html.replace(conditional, (_element, tag: string, condition: string, rest: string) => {
+    const isKept = condition.split(', ').every((state) => states.includes(state));
+    // What it contains may have conditions too.
+    return isKept ? applyConditions(`<${tag}${rest}`, states) : '';
+  });
 }
 
 /** The digest of what is between an element's tags (CSP Level 3, 6.7.3.3). The template has one of each, without attributes. */

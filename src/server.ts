@@ -46,8 +46,8 @@ async function listen(): Promise<number> {
       listeners.push(listener);
       port = (listener.address() as AddressInfo).port;
     } catch (error) {
-      // A program that has the port on one address would get visitors: an error, unless the system chose the port. Other
-      // failures matter only if no address works: this machine may lack IPv6.
+      // Another program that has the port on one address would get some of the visitors, which is an error, unless the system
+      // chose the port. Other failures matter only if no address works: this machine may lack IPv6.
       if ((error as NodeJS.ErrnoException).code === 'EADDRINUSE' && config.port !== 0) throw error;
       failure = error;
     }

@@ -2,8 +2,8 @@
 
 import assert from 'node:assert/strict';
 import { Addresses } from './addresses.ts';
+import { Backoff } from './backoff.ts';
 import { Call, Connection } from './connection.ts';
-import { Pace } from './pace.ts';
 import type { Operation, Response } from './protocol.ts';
 import { realRuntime, type Runtime } from './runtime.ts';
 import { ServerRecord } from './server-record.ts';
@@ -41,7 +41,7 @@ const TRANSITIONS: Readonly<Record<State['name'], readonly State['name'][]>> = {
  *     ready -------7--> connecting   it is lost otherwise
  *     failing -----8--> ready        an attempt succeeds
  *     failing -----9--> failing      an attempt fails, and its reason takes the place of the last
- *     failing ----10--> connecting   a call comes that may start an attempt before its time (see Pace)
+ *     failing ----10--> connecting   a call comes that may start an attempt before its time (see Backoff)
  *     any --------11--> closed       it is closed
  *
  * Calls wait in `connecting`; in `ready`, those of one turn of the event loop are written together; in `failing` and `closed`, they
@@ -51,7 +51,7 @@ export class Client {
   readonly name: string;
   readonly #runtime: Runtime;
   readonly #server: ServerRecord;
-  readonly #pace: Pace;
+  readonly #backoff: Backoff;
   readonly #addresses = new Addresses();
   #state: State = CLOSED;
   /** The ready one, or up to two attempts, oldest first. */
@@ -65,7 +65,7 @@ export class Client {
   constructor(server: MemcachedServer, runtime: Runtime = realRuntime(server.host, server.port)) {
     this.#runtime = runtime;
     this.#server = new ServerRecord(server, runtime);
-    this.#pace = new Pace(runtime);
+    this.#backoff = new Backoff(runtime);
     this.name = this.#server.name;
   }
 
@@ -78,7 +78,7 @@ export class Client {
   open(log: Log): void {
     if (this.#state.name !== 'closed') return;
     this.#server.open(log);
-    this.#pace.shorten();
+    this.#backoff.reset();
     this.#connect(); // 1
   }
 
@@ -86,7 +86,7 @@ export class Client {
   close(): void {
     if (this.#state.name === 'closed') return;
     this.#enter(CLOSED); // 11
-    for (const connection of this.#connections.splice(0)) connection.lose(CLOSED.reason);
+    for (const connection of this.#connections.splice(0)) connection.destroy(CLOSED.reason);
     this.#failingSince = undefined;
   }
 
@@ -106,10 +106,12 @@ export class Client {
   }
 
   #start(operation: Operation, key: string, deadline: number): Call {
-    this.#pace.callCame();
-    const endsPause = this.#state.name === 'failing' && this.#pace.mayEndPause(this.#connections.length > 0);
-    if (endsPause) this.#pace.endPause();
-    if (endsPause || this.#state.name === 'idle') this.#connect(); // 10, 2
+    this.#backoff.callCame();
+    if (this.#state.name === 'idle') this.#connect(); // 2
+    if (this.#state.name === 'failing' && this.#backoff.maySkip(this.#connections.length > 0)) {
+      this.#backoff.skip();
+      this.#connect(); // 10
+    }
     if ('reason' in this.#state) throw this.#state.reason;
     const call = new Call(operation, key, deadline);
     this.#waiting.push(call);
@@ -121,19 +123,21 @@ export class Client {
   #conclude(response: Response): number | undefined {
     const { outcome, count, words } = response;
     if (outcome === 'ok' || outcome === 'not found') {
-      // This runs after the socket's event, which may have lost the connection as well.
-      if (this.#state.name === 'ready') {
-        // A connection that has served is replaced at once if it is lost.
-        this.#pace.endPause();
-        this.#server.logAvailable();
-      }
+      // The socket's event that brought the response may also have lost the connection, and this runs after it.
+      if (this.#state.name === 'ready') this.#served();
       return outcome === 'ok' ? count : undefined;
     }
     if (outcome !== 'auth error') throw this.#server.noteCommandRefusal(response);
     const reason = this.#server.noteLoginRefusal(words);
-    this.#readyConnection?.lose(reason);
+    this.#readyConnection?.destroy(reason);
     this.#server.logUnavailable(reason);
     throw reason;
+  }
+
+  #served(): void {
+    // A connection that has served is replaced at once if it is lost.
+    this.#backoff.skip();
+    this.#server.logAvailable();
   }
 
   get #readyConnection(): Connection | undefined {
@@ -150,33 +154,26 @@ export class Client {
 
   #connect(): void {
     this.#enter({ name: 'connecting' });
-    // Arrow 10 finds attempts under way. If a silent one timed out, it would fail the call that has just come.
+    // At arrow 10, attempts may be under way. A silent one could time out soon, and the call that has just come would fail with it.
     this.#giveUp(this.#connections.filter(({ silence }) => silence >= SECOND_ATTEMPT_MS));
     this.#attemptIfDue();
   }
 
   /**
-   * Starts an attempt if one is due, unless the newest makes progress. A silent one may be slow, so the oldest continues; or its
-   * packets are lost, so another runs beside it. At most two run: a third takes the place of the second.
+   * Starts an attempt if one is due, unless the newest makes progress. The oldest continues beside it: it may be slow rather than
+   * lost. At most two run: a third takes the place of the second.
    */
   #attemptIfDue(): void {
     const newest = this.#connections.at(-1);
-    if (!this.#pace.isDue() || (newest && newest.silence < SECOND_ATTEMPT_MS)) return;
+    if (!this.#backoff.isDue() || (newest && newest.silence < SECOND_ATTEMPT_MS)) return;
     this.#giveUp(this.#connections.slice(1));
-    this.#pace.attemptBegan();
-    void this.#attempt();
-  }
-
-  async #attempt(): Promise<void> {
-    const connection: Connection = new Connection(
-      this.#runtime,
-      this.#server,
-      (addresses) => this.#addresses.pick(addresses, this.#connections),
-      (reason) => this.#lost(connection, reason),
-    );
+    this.#backoff.attemptBegan();
+    const connection: Connection = new Connection(this.#runtime, this.#server, {
+      pick: (addresses) => this.#addresses.pick(addresses, this.#connections),
+      onReady: () => this.#ready(connection),
+      onLost: (reason) => this.#lost(connection, reason),
+    });
     this.#connections.push(connection);
-    await connection.shakeHands();
-    if (this.#connections.includes(connection)) this.#ready(connection);
   }
 
   #ready(connection: Connection): void {
@@ -191,7 +188,7 @@ export class Client {
   /** Closes attempts that are needed no more. They leave the list first, so their loss is no failure. */
   #giveUp(attempts: readonly Connection[]): void {
     this.#connections = this.#connections.filter((each) => !attempts.includes(each));
-    for (const attempt of attempts) attempt.lose(REPLACED);
+    for (const attempt of attempts) attempt.destroy(REPLACED);
   }
 
   #lost(connection: Connection, reason: MemcachedError): void {
@@ -209,11 +206,11 @@ export class Client {
   #attemptFailed({ address }: Connection, isOldest: boolean, reason: MemcachedError): void {
     const isRefused = reason.code !== 'UNAVAILABLE';
     // Without an address its look-up has failed or hangs, and the next one would too.
-    const isAnyLeft = !isRefused && address !== undefined && this.#addresses.isAnyUntried;
-    if (!isAnyLeft) this.#pace.attemptFailed(isRefused);
+    const isAddressLeft = address !== undefined && this.#addresses.isAnyUntried;
+    if (isRefused || !isAddressLeft) this.#backoff.attemptFailed(isRefused);
     // Another address may succeed although this one has failed, and the oldest attempt although the second has.
-    const mayWait = this.#state.name === 'connecting' && !isRefused && (isAnyLeft || !isOldest);
-    if (!mayWait) this.#fail(reason); // 4, 9
+    const mayCallsWait = this.#state.name === 'connecting' && !isRefused && (isAddressLeft || !isOldest);
+    if (!mayCallsWait) this.#fail(reason); // 4, 9
   }
 
   #fail(reason: MemcachedError): void {

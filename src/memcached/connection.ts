@@ -50,8 +50,17 @@ interface Outstanding {
   readonly key: string;
   readonly opaque: number;
   readonly writtenAt: number;
-  /** Undefined for a TOUCH, which nobody waits for. A call that expires stays, so that its response is matched. */
+  /** Undefined for a TOUCH, which nobody waits for. It may have expired: its response still comes, and has to be matched. */
   readonly call: Call | undefined;
+}
+
+/** What a connection asks and tells its client. After `onLost` it calls none of these. */
+export interface ConnectionHandlers {
+  /** Chooses among the addresses of the server's name. */
+  readonly pick: (addresses: readonly string[]) => string;
+  /** Called once it has connected, has logged in, and has had the response to a request about a key. */
+  readonly onReady: () => void;
+  readonly onLost: (reason: MemcachedError) => void;
 }
 
 /** When anything goes wrong with a connection, it is lost for good, and none of its state is reused. */
@@ -60,7 +69,7 @@ export class Connection {
   address: string | undefined;
   readonly #runtime: Runtime;
   readonly #server: ServerRecord;
-  readonly #onLost: (reason: MemcachedError) => void;
+  readonly #handlers: ConnectionHandlers;
   readonly #socket: ReturnType<Runtime['connect']>;
   readonly #reader = new ResponseReader();
   /** Oldest first. */
@@ -68,38 +77,18 @@ export class Connection {
   #nextOpaque = FIRST_OPAQUE;
   #connectingSince: number | undefined;
   #hasResponded = false;
-  #isLost = false;
+  #isDestroyed = false;
 
-  /** @param onLost is called once, when the connection is lost */
-  constructor(
-    runtime: Runtime,
-    server: ServerRecord,
-    pick: (addresses: readonly string[]) => string,
-    onLost: (reason: MemcachedError) => void,
-  ) {
+  constructor(runtime: Runtime, server: ServerRecord, handlers: ConnectionHandlers) {
     this.#runtime = runtime;
     this.#server = server;
-    this.#onLost = onLost;
+    this.#handlers = handlers;
     this.#connectingSince = runtime.now();
-    this.#socket = runtime.connect((addresses) => (this.address = pick(addresses)));
+    this.#socket = runtime.connect((addresses) => (this.address = handlers.pick(addresses)));
+    this.#socket.on('connect', () => void this.#shakeHands());
     this.#socket.on('data', (piece: Buffer) => this.#read(piece));
     this.#socket.on('error', ({ message }) => this.#break('UNAVAILABLE', message));
     this.#socket.on('end', () => this.#break('UNAVAILABLE', 'it closed the connection'));
-  }
-
-  /** Connects, logs in, and asks about a key. Then the connection is ready or lost. If it never connects, this never settles. */
-  async shakeHands(): Promise<void> {
-    await new Promise<void>((resolve) => this.#socket.on('connect', resolve));
-    this.#connectingSince = undefined;
-    try {
-      const { loginOperation } = this.#server;
-      if (loginOperation) this.#server.checkLogin(await this.#request(loginOperation, ''));
-      // About a key, because a proxy may answer other commands without a store behind it. Any response but an auth error will do.
-      const { outcome, words } = await this.#request(PROBE, PROBE_KEY);
-      if (outcome === 'auth error') throw this.#server.noteLoginRefusal(words);
-    } catch (reason) {
-      this.lose(reason as MemcachedError);
-    }
   }
 
   get hasOutstanding(): boolean {
@@ -131,13 +120,13 @@ export class Connection {
     };
     for (const call of calls) add(call.operation.request, call.key, call);
     for (const { operation, key } of calls) {
-      if (operation.touch && this.#server.isTouchSent) add(operation.touch, key, undefined);
+      if (operation.touch && this.#server.maySendTouch) add(operation.touch, key, undefined);
     }
     this.#outstanding.push(...requests);
     this.#socket.write(encode(requests));
   }
 
-  /** Loses the connection if it has timed out. Otherwise fails the calls whose time is up. */
+  /** Destroys the connection if it has timed out. Otherwise fails the calls whose time is up. */
   expire(): void {
     const what = this.#connectingSince === undefined ? 'response' : 'connection';
     if (this.hasTimedOut) return this.#break('UNAVAILABLE', `no ${what} within a second`);
@@ -145,13 +134,28 @@ export class Connection {
     for (const { call } of this.#outstanding) call?.expire(now, 'no response in time');
   }
 
-  /** Closes it for good, and fails its calls. They stay in the list, which `onLost` and `#break` look at. */
-  lose(reason: MemcachedError): void {
-    if (this.#isLost) return;
-    this.#isLost = true;
+  /** Closes it for good, and fails its calls. `#outstanding` is kept: it tells what the connection owed. */
+  destroy(reason: MemcachedError): void {
+    if (this.#isDestroyed) return;
+    this.#isDestroyed = true;
     this.#socket.destroy();
-    this.#onLost(reason);
+    this.#handlers.onLost(reason);
     for (const { call } of this.#outstanding) call?.settle(reason);
+  }
+
+  async #shakeHands(): Promise<void> {
+    this.#connectingSince = undefined;
+    try {
+      const { loginOperation } = this.#server;
+      if (loginOperation) this.#server.checkLogin(await this.#request(loginOperation, ''));
+      // About a key, because a proxy may answer other commands without a store behind it. Any response but an auth error will do.
+      const { outcome, words } = await this.#request(PROBE, PROBE_KEY);
+      if (outcome === 'auth error') throw this.#server.noteLoginRefusal(words);
+    } catch (reason) {
+      return this.destroy(reason as MemcachedError);
+    }
+    // The socket's event that brought the response may also have destroyed it, and this runs after it.
+    if (!this.#isDestroyed) this.#handlers.onReady();
   }
 
   async #request(operation: Operation, key: string): Promise<Response> {
@@ -160,9 +164,9 @@ export class Connection {
     return call.response;
   }
 
-  /** Loses it by a fault of the server or the network. A failure at TOUCH is counted. */
+  /** Destroys it for a fault of the server or the network. The fault counts against TOUCH if the response to one was due. */
   #break(code: ErrorCode, message: string): void {
-    this.lose(new MemcachedError(code, message));
+    this.destroy(new MemcachedError(code, message));
     const [due] = this.#outstanding;
     if (due && !due.call) this.#server.touchFailed();
   }

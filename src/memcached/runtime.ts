@@ -3,7 +3,7 @@ import { connect, isIP, type Socket } from 'node:net';
 
 /** What a client needs from outside: sockets, names, a clock, chance. A test hands in a simulated one. */
 export interface Runtime {
-  /** Opens a socket to the server. `pick` chooses among the addresses of its name, unless the socket is destroyed before. */
+  /** Opens a socket to the server. `pick` chooses among the addresses of its name; a destroyed socket no longer calls it. */
   connect(pick: (addresses: readonly string[]) => string): Pick<Socket, 'on' | 'write' | 'destroy'>;
   /** The time in milliseconds, which never goes back. */
   now(): number;
@@ -11,7 +11,7 @@ export interface Runtime {
   random(): number;
   /** Calls back at the end of this turn of the event loop. */
   endOfTurn(action: () => void): void;
-  /** Calls back after some milliseconds, once what has arrived by then has been read, so that it is not taken for late. */
+  /** Calls back after some milliseconds, when what has arrived by then has been read: otherwise it would count as late. */
   after(milliseconds: number, action: () => void): void;
 }
 

@@ -17,7 +17,7 @@ const MAX_TOUCH_FAILURES = 2;
 /** How long a repeated refusal stays out of the log. */
 const REFUSAL_PAUSE_MS = 60_000;
 
-/** Outlives the connections, and a close of the client. */
+/** Each client has one, which outlives its connections, and also a close of the client. */
 export class ServerRecord {
   readonly name: string;
   readonly loginOperation: Operation | undefined;
@@ -42,7 +42,7 @@ export class ServerRecord {
     this.#runtime = runtime;
   }
 
-  /** Uses this log from now on, and tells it if the server is lost. A repeated refusal still waits for its pause. */
+  /** Uses this log from now on, which has been told nothing yet. A repeated refusal still waits for its pause. */
   open(log: Log): void {
     this.#log = log;
     this.#loggedCodes.clear();
@@ -60,13 +60,13 @@ export class ServerRecord {
     this.#log.info(`${this.name} is available again`);
   }
 
-  /** Logs that its name leads to another address. `before` is undefined at first, and both are if its host is an address. */
+  /** Logs a change of address. `before` is undefined at the first connection, and both are if the host is an address. */
   logAddress(address: string | undefined, before: string | undefined): void {
     if (before === undefined || before === address) return;
     this.#log.info(`${this.name} is at ${address} now, and was at ${before}`);
   }
 
-  /** Notes the response to the login. Throws a MemcachedError unless it is `ok`. */
+  /** @throws MemcachedError if this response to the login is not `ok` */
   checkLogin({ outcome, words }: Response): void {
     if (outcome === 'unknown command')
       throw new MemcachedError('LOGIN_UNSUPPORTED', `it has no logins, but one is set: ${words}`);
@@ -75,28 +75,27 @@ export class ServerRecord {
     this.#warmUpEndsAt = -Infinity;
   }
 
-  /** Notes an `auth error`, and gives the error for it. The first one begins the warm-up, unless a login has worked. */
+  /** Notes that a login was refused, and gives the error to throw. The first time begins the warm-up, unless a login has worked. */
   noteLoginRefusal(words: string): MemcachedError {
     if (!this.loginOperation)
       return new MemcachedError('LOGIN_REQUIRED', `it requires a login, and none is set: ${words}`);
     const now = this.#runtime.now();
     this.#warmUpEndsAt ??= now + WARM_UP_MS;
     const isWarmingUp = now < this.#warmUpEndsAt;
-    const advice = this.#isQuoted ? QUOTES_ADVICE : isWarmingUp ? WARM_UP_ADVICE : REFUSED_ADVICE;
-    return new MemcachedError(
-      isWarmingUp ? 'WARMING_UP' : 'LOGIN_REFUSED',
-      `it refuses the login: ${words}. ${advice}`,
-    );
+    const code = isWarmingUp ? 'WARMING_UP' : 'LOGIN_REFUSED';
+    let advice = isWarmingUp ? WARM_UP_ADVICE : REFUSED_ADVICE;
+    if (this.#isQuoted) advice = QUOTES_ADVICE;
+    return new MemcachedError(code, `it refuses the login: ${words}. ${advice}`);
   }
 
-  /** Logs any other refusal of a command, and gives the error for it. */
+  /** Logs that a command was refused, and gives the error to throw. */
   noteCommandRefusal({ opcode, status, words }: Response): MemcachedError {
     const refusal = `refuses ${nameOf(opcode)}: ${words}`;
     this.#logRefusal(`${opcode} ${status}`, refusal, REFUSAL_PAUSE_MS);
     return new MemcachedError('COMMAND_REFUSED', `it ${refusal}`);
   }
 
-  get isTouchSent(): boolean {
+  get maySendTouch(): boolean {
     return this.#hasAnsweredTouch || this.#touchFailures < MAX_TOUCH_FAILURES;
   }
 
@@ -104,16 +103,16 @@ export class ServerRecord {
     this.#hasAnsweredTouch = true;
     // An auth error is not logged here: the INCREMENT before it had one too, and that was.
     const isRefused = outcome === 'refused' || outcome === 'unknown command';
-    if (isRefused) this.#logTouchRefused(`refuses TOUCH: ${words}`);
+    if (isRefused) this.#logTouchFault(`refuses TOUCH: ${words}`);
   }
 
   touchFailed(): void {
     this.#touchFailures += 1;
-    if (!this.isTouchSent) this.#logTouchRefused('does not answer TOUCH');
+    if (!this.maySendTouch) this.#logTouchFault('does not answer TOUCH');
   }
 
-  /** Usually TOUCH is refused each time or never, so this is said once. */
-  #logTouchRefused(words: string): void {
+  /** Logs it once, as a server usually refuses TOUCH each time or never. */
+  #logTouchFault(words: string): void {
     this.#logRefusal('TOUCH', `${words}. Sessions in use no longer outlive their time to live`, Infinity);
   }
 

@@ -249,6 +249,15 @@ await test('a response that came just before the connection was lost does not ma
   t.matchOnly(scene.lines, [/is not available: read ECONNRESET$/]);
 });
 
+await test('an attempt that is lost just after the response to its probe does not become ready', async (t) => {
+  const scene = new Scene(t);
+  const [socket] = scene.network.open;
+  socket?.on('data', () => socket.break('read ECONNRESET'));
+  await scene.run(300);
+  t.equal(await scene.call(create(60)), 1);
+  t.matchOnly(scene.lines, [/is not available: read ECONNRESET$/, /is available again$/]);
+});
+
 await test('a login in quotes is named when it is refused', async (t) => {
   const quoted = /status 0x20\. The username or the password is in quotes, which are sent as a part of it$/;
   for (const [username, password, advice] of [
