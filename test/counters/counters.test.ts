@@ -5,7 +5,7 @@ import { MemcachedCounters } from '../../src/counters/memcached.ts';
 import { MemoryCounters } from '../../src/counters/memory.ts';
 import { session } from '../../src/session.ts';
 import { freePort, until } from '../../tools/processes.ts';
-import { clock, CountedSession, draw, openCounters, soon } from '../support/counters.ts';
+import { CountedSession, drawKey, movableClock, openCounters, soon } from '../support/counters.ts';
 import { startMemcached, type Memcached } from '../support/memcached.ts';
 
 const QUIET = { info: () => undefined, warn: () => undefined };
@@ -80,7 +80,7 @@ for (const [kind, open] of kinds) {
 
 await test('in memory a session in use outlives its time to live, and an unused one ends', async (t) => {
   const counters = openInMemory(t, 10);
-  const forward = clock(t);
+  const forward = movableClock(t);
   const [used, unused] = (await started(counters, 2)) as [CountedSession, CountedSession];
   for (const count of [2, 3, 4]) {
     forward(9900);
@@ -93,7 +93,7 @@ await test('in memory a session in use outlives its time to live, and an unused 
 
 await test('in memory a session that has ended takes no memory', async (t) => {
   const counters = openInMemory(t, 10);
-  const forward = clock(t);
+  const forward = movableClock(t);
   const [last] = (await started(counters, 1000)).slice(-1);
   await last?.end();
   t.equal(counters.sessions.size, 999);
@@ -255,7 +255,7 @@ await test('a fault of its own is not taken for a store that is unavailable', as
     },
   });
   isFaulty = true;
-  await t.rejects(counters.increment(draw(), deadline), { name: 'Error', message: 'a fault' });
+  await t.rejects(counters.increment(drawKey(), deadline), { name: 'Error', message: 'a fault' });
   isFaulty = true;
-  await t.rejects(counters.start(draw, deadline), { name: 'Error', message: 'a fault' });
+  await t.rejects(counters.start(drawKey, deadline), { name: 'Error', message: 'a fault' });
 });

@@ -1,7 +1,7 @@
 import { test, type Test } from 'tap';
 import { Client } from '../../src/memcached/client.ts';
 import { until } from '../../tools/processes.ts';
-import { clock, CountedSession, openCounters, soon } from '../support/counters.ts';
+import { CountedSession, movableClock, openCounters, soon } from '../support/counters.ts';
 import { startMemcached, type Memcached } from '../support/memcached.ts';
 import { AT_ONCE, IN_TIME } from '../support/visitors.ts';
 
@@ -21,7 +21,7 @@ async function onTwoServers(t: Test) {
   const servers = [await startMemcached(t), await startMemcached(t)] as const;
   const log: string[] = [];
   const [{ port }, { port: other }] = servers;
-  return { servers, log, counters: openCounters(t, [port, other], { log }), forward: clock(t) };
+  return { servers, log, counters: openCounters(t, [port, other], { log }), forward: movableClock(t) };
 }
 
 /** The names of the servers that are asked. */

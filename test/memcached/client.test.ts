@@ -11,8 +11,7 @@ import { create, increment, type Operation } from '../../src/memcached/protocol.
 import { realRuntime } from '../../src/memcached/runtime.ts';
 import { readLines, start, until } from '../../tools/processes.ts';
 import { randomFrom } from '../support/clock.ts';
-import { NAME } from '../support/history.ts';
-import { Network } from '../support/network.ts';
+import { NAME, Network, SERVER } from '../support/network.ts';
 import { TOUCH } from '../support/packets.ts';
 import { listening } from '../support/web.ts';
 
@@ -55,7 +54,7 @@ class Scene {
       attempted: () => this.attempts.push(this.network.clock.now),
       wrote: (_, requests) => (this.touches += requests.filter(({ opcode }) => opcode === TOUCH).length),
     };
-    const server = { host: 'store.example', port: 11_211, ...(username ? { username, password } : {}) };
+    const server = { ...SERVER, ...(username ? { username, password } : {}) };
     this.client = new Client(server, this.network.runtime);
     this.open();
     t.teardown(() => this.client.close());
@@ -592,6 +591,6 @@ await test('a fault of its own is not taken for a trouble of the server', async 
   const now = (): number => {
     throw new Error('a fault');
   };
-  const client = new Client({ host: 'store.example', port: 11_211 }, { ...runtime, now });
+  const client = new Client(SERVER, { ...runtime, now });
   await t.rejects(client.call(increment(60), KEY, 1000), { name: 'Error', message: /^a fault$/ });
 });

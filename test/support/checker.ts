@@ -1,8 +1,8 @@
 import type { Client } from '../../src/memcached/client.ts';
 import type { ErrorCode, MemcachedError } from '../../src/memcached/server.ts';
 import { create, increment, PROBE_KEY, REMOVE } from '../../src/memcached/protocol.ts';
-import { AddressHistory, LogHistory, LoginHistory, LOSS, NAME, RETURN } from './history.ts';
-import type { Network, Observer } from './network.ts';
+import { AddressModel, LoginModel, LogModel } from './model.ts';
+import { NAME, type Network, type Observer } from './network.ts';
 import { DELETE, INCREMENT, LOGIN, OK, NOT_FOUND, AUTH_ERROR, TOUCH, ttlOf, type Packet } from './packets.ts';
 import type { SimulatedSocket } from './socket.ts';
 
@@ -65,13 +65,13 @@ export class Checker implements Observer {
   readonly keys: string[] = [];
   /** Sessions whose number in the store was changed by somebody else. */
   readonly spoilt = new Set<string>();
-  readonly log = new LogHistory();
+  readonly log = new LogModel();
   servedAt = -Infinity;
   readonly #network: Network;
   readonly #client: Client;
   readonly #operations;
-  readonly #login: LoginHistory;
-  readonly #addresses: AddressHistory;
+  readonly #login: LoginModel;
+  readonly #addresses: AddressModel;
   #state: State = { name: 'closed' };
   /** How often it failed when a TOUCH was due; -Infinity once one was answered. */
   #touchFailures = 0;
@@ -87,8 +87,8 @@ export class Checker implements Observer {
     this.#network = network;
     this.#client = client;
     this.#operations = { create: create(ttl), increment: increment(ttl), end: REMOVE };
-    this.#login = new LoginHistory(hasLogin);
-    this.#addresses = new AddressHistory([...network.addresses.keys()]);
+    this.#login = new LoginModel(hasLogin);
+    this.#addresses = new AddressModel([...network.addresses.keys()]);
     network.observer = this;
   }
 
@@ -123,7 +123,7 @@ export class Checker implements Observer {
   open(): void {
     if (this.isClosed) this.#state = { name: 'connecting' };
     const log = (line: string): void => {
-      if (!this.log.write(line, this.#now)) this.violate(10, `unknown, without a reason, or twice: ${line}`);
+      if (!line.startsWith(NAME) || !this.log.write(line)) this.violate(10, `this line was not due: ${line}`);
     };
     this.#client.open({ info: log, warn: log });
   }
@@ -144,7 +144,7 @@ export class Checker implements Observer {
     this.#askedAt = now;
     this.#calls.push(call);
     const counted = this.#client.call(this.#operations[kind], key, now + patience);
-    // Not before the call, in which the client gives up attempts that are silent: for that it fails no more.
+    // Not before the call: it gives up silent attempts, and one that has timed out would make `connecting` fail again.
     if (endsFailing) this.#state = { name: 'connecting' };
     counted.then(
       (count) => this.#succeeded(call, count),
@@ -187,8 +187,8 @@ export class Checker implements Observer {
   #outcomesOf({ written, deadline }: Call): (number | string | undefined)[] {
     const response = written?.socket.responses.get(written.opaque);
     if (response) return [this.#meaningOf(response)];
-    let reason = 'reason' in this.#state ? this.#state.reason : undefined;
-    if (written) reason = written.socket.isClosed ? written.socket.reason : undefined;
+    const failing = 'reason' in this.#state ? this.#state : undefined;
+    const reason = written ? written.socket.isClosed && written.socket.reason : failing?.reason;
     return [...(reason ? [reason] : []), ...(this.#now >= deadline ? ['UNAVAILABLE'] : [])];
   }
 
@@ -213,9 +213,10 @@ export class Checker implements Observer {
       this.violate(8, `${this.#attempts.length} attempts a minute`);
   }
 
-  picked({ address = '' }: SimulatedSocket): void {
-    const underWay = this.#network.open.map((socket) => socket.address);
-    if (!this.#addresses.picked(address, underWay, this.#now)) this.violate(7, `${address} was tried out of turn`);
+  picked(socket: SimulatedSocket): void {
+    const { address = '' } = socket;
+    const inUse = this.#network.open.filter((other) => other !== socket).map((other) => other.address);
+    if (!this.#addresses.tried(address, inUse, this.#now)) this.violate(7, `${address} was tried out of turn`);
   }
 
   wrote(socket: SimulatedSocket, requests: readonly Packet[]): void {
@@ -229,65 +230,83 @@ export class Checker implements Observer {
       else this.violate(2, `${kind} was written for nobody`);
       if (socket !== this.#ready) this.violate(2, `${kind} was written on a connection that is not ready`);
     }
-    const touches = requests.filter(({ opcode }) => opcode === TOUCH);
-    const due = this.#touchFailures < 2 ? requests.filter((request) => kindOf(request) === 'increment') : [];
-    const [touched, counted] = [touches, due].map((of) => of.map(({ key }) => key).join());
-    if (touched !== counted) this.violate(5, `TOUCH of ${touched}, not of ${counted}`);
+    const touched = keysOf(requests.filter(({ opcode }) => opcode === TOUCH));
+    const due = keysOf(requests.filter((request) => kindOf(request) === 'increment' && this.#touchFailures < 2));
+    if (touched !== due) this.violate(5, `TOUCH of ${touched}, not of ${due}`);
     if (requests.some(({ opcode }, n) => opcode !== TOUCH && requests[n - 1]?.opcode === TOUCH))
       this.violate(5, 'a request behind a TOUCH, at which the server may hang up');
   }
 
   answered(socket: SimulatedSocket, { opcode, opaque, key }: Packet, response: Packet): void {
     const { status } = response;
-    if (opcode === TOUCH) {
-      this.#touchFailures = -Infinity;
-      if (![OK, NOT_FOUND, AUTH_ERROR].includes(status)) this.log.add(this.#now, 'TOUCH', / refuses TOUCH: /);
-    } else if (opcode === LOGIN) {
-      socket.reason = this.#login.answered(status, this.#now);
-    } else if (key !== PROBE_KEY) {
-      const isAwaited = this.#calls.some(({ written }) => written?.socket === socket && written.opaque === opaque);
-      if (!isAwaited) return;
-      const meaning = this.#meaningOf(response);
-      if (typeof meaning !== 'string') this.log.add(this.#now, 'return', RETURN);
-      if (meaning === 'COMMAND_REFUSED')
-        this.log.add(this.#now, `${opcode} ${status}`, / refuses (INCREMENT|DELETE): /, 60_000);
-      if (status !== AUTH_ERROR) return;
-      socket.reason = this.#login.refused(this.#now);
-      this.log.add(this.#now, socket.reason, LOSS);
-    } else if (status === AUTH_ERROR) {
-      socket.reason ??= this.#login.refused(this.#now);
+    const isAwaited = this.#calls.some(({ written }) => written?.socket === socket && written.opaque === opaque);
+    if (opcode === LOGIN) socket.reason = this.#login.answered(status, this.#now);
+    else if (opcode === TOUCH) this.#touchAnswered(status);
+    else if (key === PROBE_KEY && status === AUTH_ERROR) socket.reason = this.#login.refused(this.#now);
+    else if (key === PROBE_KEY) this.#becameReady(socket);
+    else if (isAwaited) this.#callAnswered(socket, response);
+  }
+
+  #touchAnswered(status: number): void {
+    this.#touchFailures = -Infinity;
+    if ([OK, NOT_FOUND, AUTH_ERROR].includes(status)) return;
+    this.log.happened('TOUCH', / refuses TOUCH: /, this.#now, Infinity);
+  }
+
+  #becameReady(socket: SimulatedSocket): void {
+    const { address } = socket;
+    this.#state = { name: 'ready', socket };
+    const before = this.#addresses.becameReady(address);
+    if (before) this.log.happened('move', new RegExp(` is at ${address} now, and was at ${before}$`), this.#now, 0);
+  }
+
+  #callAnswered(socket: SimulatedSocket, response: Packet): void {
+    const meaning = this.#meaningOf(response);
+    if (typeof meaning !== 'string') {
+      this.log.served();
+    } else if (meaning === 'COMMAND_REFUSED') {
+      const what = `${response.opcode} ${response.status}`;
+      this.log.happened(what, / refuses (INCREMENT|DELETE): /, this.#now, 60_000);
     } else {
-      this.#state = { name: 'ready', socket };
-      const move = this.#addresses.served(socket.address);
-      if (move) this.log.add(this.#now, 'move', new RegExp(` ${move}$`), 0);
+      socket.reason = meaning;
+      this.log.lost(meaning);
     }
   }
 
   failed({ outstanding }: SimulatedSocket): void {
     if (outstanding[0]?.request.opcode !== TOUCH || this.isClosed) return;
     this.#touchFailures += 1;
-    if (this.#touchFailures >= 2) this.log.add(this.#now, 'TOUCH', / does not answer TOUCH\. /);
+    if (this.#touchFailures >= 2) this.log.happened('TOUCH', / does not answer TOUCH\. /, this.#now, Infinity);
   }
 
   lost(socket: SimulatedSocket): void {
-    const { reason, outstanding } = socket;
+    const { reason } = socket;
     const isReady = socket === this.#ready;
+    // Once another connection is ready, an attempt is needed no more.
     if (this.isClosed || (this.#ready && !isReady)) return;
-    if (isReady && !reason) this.violate(6, `a connection was given up after ${socket.silence} ms of silence`);
-    // It was given up for another attempt, which is no failure.
-    if (!reason) return;
+    if (reason) return isReady ? this.#readyLost(socket, reason) : this.#attemptFailed(socket, reason);
+    // An attempt may be given up for another one.
+    if (isReady) this.violate(6, `a connection was given up after ${socket.silence} ms of silence`);
+  }
+
+  #readyLost({ outstanding, silence }: SimulatedSocket, reason: ErrorCode): void {
     const isOwing = outstanding.some(({ request }) => request.opcode !== TOUCH);
-    if (isReady && !isOwing) {
-      const isNeeded = this.#calls.some(({ written }) => !written);
-      this.#state = { name: isNeeded ? 'connecting' : 'idle' };
-    } else {
-      const isOldest = this.#network.open.every((other) => other.openedAt > socket.openedAt);
-      // Without an address the look-up has failed, or there is only one.
-      const isNoneLeft = socket.address === undefined || this.#addresses.isEachTried;
-      const hasFailed = isReady ? socket.silence >= 1000 : reason !== 'UNAVAILABLE' || (isOldest && isNoneLeft);
-      this.#state = this.#state.name === 'failing' || hasFailed ? { name: 'failing', reason } : { name: 'connecting' };
-      if (isReady || this.#state.name === 'failing') this.log.add(this.#now, reason, LOSS);
-    }
+    const isNeeded = isOwing || this.#calls.some(({ written }) => !written);
+    this.#state = { name: isNeeded ? 'connecting' : 'idle' };
+    this.log.servedLast();
+    if (!isOwing) return;
+    if (silence >= 1000) this.#state = { name: 'failing', reason };
+    this.log.lost(reason);
+  }
+
+  #attemptFailed({ address, openedAt }: SimulatedSocket, reason: ErrorCode): void {
+    const isOldest = this.#network.open.every((other) => other.openedAt > openedAt);
+    // Without an address the look-up has failed, or there is only one.
+    const isNoneLeft = address === undefined || this.#addresses.isEachTried;
+    const isHopeless = reason !== 'UNAVAILABLE' || (isOldest && isNoneLeft);
+    if (!isHopeless && this.#state.name !== 'failing') return;
+    this.#state = { name: 'failing', reason };
+    this.log.lost(reason);
   }
 
   /** What must hold after every event. */
@@ -296,8 +315,7 @@ export class Checker implements Observer {
     if (this.isClosed && open.length > 0) this.violate(11, 'a closed client has a socket');
     if (open.length > 2) this.violate(7, `${open.length} sockets`);
     for (const { silence } of open) if (silence > 1000 + LATE_MS) this.violate(6, `${silence} ms of silence`);
-    for (const kind of this.log.owed(this.#now))
-      if (kind !== 'return' || this.#ready) this.violate(10, `the log does not say: ${kind}`);
+    for (const what of this.log.takeUnsaid()) this.violate(10, `the log does not say: ${what}`);
     if (this.isClosed && this.#calls.length > 0) this.violate(1, 'a call outlived the client');
     const unwritten = this.#calls.filter(({ written }) => !written);
     if (this.#state.name === 'failing' && unwritten.length > 0) this.violate(4, 'a call waits for a failing server');
@@ -310,6 +328,10 @@ export class Checker implements Observer {
     if (this.#calls.length > 0) this.violate(1, 'a call has not settled');
     if (this.#network.clock.pending > 0) this.violate(11, `${this.#network.clock.pending} timers were left`);
   }
+}
+
+function keysOf(requests: readonly Packet[]): string {
+  return requests.map(({ key }) => key).join();
 }
 
 /** What somebody wants by a request; undefined for a login, a probe, and a TOUCH. */

@@ -1,13 +1,3 @@
-/** A pseudo-random number from 0 to 1, the same sequence for the same seed (mulberry32). */
-export function randomFrom(seed: number): () => number {
-  return () => {
-    seed = (seed + 0x6d2b79f5) | 0;
-    let bits = Math.imul(seed ^ (seed >>> 15), 1 | seed);
-    bits = (bits + Math.imul(bits ^ (bits >>> 7), 61 | bits)) ^ bits;
-    return ((bits ^ (bits >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
 interface Timer {
   readonly at: number;
   readonly action: () => void;
@@ -37,8 +27,8 @@ export class Clock {
   async run(milliseconds: number, afterEach: () => void = () => undefined): Promise<void> {
     const until = this.now + milliseconds;
     for (;;) {
-      // More turns than any chain of promises here takes.
-      for (let turn = 0; turn < 8; turn += 1) await Promise.resolve();
+      // Node.js calls this back when nothing is left to do for any promise.
+      await new Promise<void>((resolve) => process.nextTick(resolve));
       afterEach();
       const next = this.#timers[0];
       if (!next || next.at > until) break;
@@ -48,4 +38,14 @@ export class Clock {
     }
     this.now = until;
   }
+}
+
+/** A pseudo-random number from 0 to 1, the same sequence for the same seed (mulberry32). */
+export function randomFrom(seed: number): () => number {
+  return () => {
+    seed = (seed + 0x6d2b79f5) | 0;
+    let bits = Math.imul(seed ^ (seed >>> 15), 1 | seed);
+    bits = (bits + Math.imul(bits ^ (bits >>> 7), 61 | bits)) ^ bits;
+    return ((bits ^ (bits >>> 14)) >>> 0) / 2 ** 32;
+  };
 }

@@ -5,18 +5,11 @@ import { MemcachedCounters } from '../../src/counters/memcached.ts';
 import type { Login } from './memcached.ts';
 import type { Owner } from './program.ts';
 
-interface Options {
-  readonly ttl?: number;
-  readonly login?: Login | undefined;
-  /** Where log lines go. */
-  readonly log?: string[];
-}
-
-/** Counters in this process, connected to servers on the loopback address, until the test ends. */
+/** Counters in this process, connected to servers on the loopback address, until the test ends. `log` takes the log lines. */
 export function openCounters(
   t: Owner,
   ports: readonly number[],
-  { ttl = 60, login, log = [] }: Options = {},
+  { ttl = 60, login, log = [] }: { ttl?: number; login?: Login | undefined; log?: string[] } = {},
 ): MemcachedCounters {
   const counters = new MemcachedCounters(
     ports.map((port) => ({ host: '127.0.0.1', port, ...login })),
@@ -29,7 +22,7 @@ export function openCounters(
 }
 
 /** A random key. */
-export function draw(): string {
+export function drawKey(): string {
   return randomUUID().replaceAll('-', '');
 }
 
@@ -38,17 +31,17 @@ export function soon(): number {
   return performance.now() + 1000;
 }
 
-/** Gives what moves the clock of this process forward, so that nothing has to be waited for, until the test ends. */
-export function clock(t: Test): (milliseconds: number) => void {
+/** Gives what moves the clock of this process forward, as if the test had waited. It is right again when the test ends. */
+export function movableClock(t: Test): (milliseconds: number) => void {
   const now = performance.now.bind(performance);
   let ahead = 0;
   t.intercept(performance, 'now', { value: () => now() + ahead });
   return (milliseconds) => void (ahead += milliseconds);
 }
 
-/** One session, by its key. */
+/** A session as a visitor sees it: it is started by the first greeting, and again when it is forgotten. */
 export class CountedSession {
-  key = draw();
+  key = drawKey();
   readonly #counters: Counters;
   #isStarted = false;
 
@@ -57,7 +50,7 @@ export class CountedSession {
   }
 
   async start(): Promise<void> {
-    await this.#counters.start(() => (this.key = draw()), soon());
+    await this.#counters.start(() => (this.key = drawKey()), soon());
     this.#isStarted = true;
   }
 

@@ -1,6 +1,7 @@
 import type { Clock } from './clock.ts';
 import * as packets from './packets.ts';
 import { DELETE, INCREMENT, LOGIN, OK, response, split, TOUCH, type Packet } from './packets.ts';
+import { END } from './pipe.ts';
 
 /** What the server does to everybody, until it is changed. */
 export interface ServerConditions {
@@ -72,23 +73,22 @@ export class FakeServer {
 export class ServerConnection {
   readonly #server: FakeServer;
   readonly #send: (bytes: Buffer) => void;
-  readonly #sendEnd: () => void;
   #received: Buffer = Buffer.alloc(0);
   #isLoggedIn = false;
   #hasHungUp = false;
   /** Requests that wait because the store is stuck. */
   #waiting: Packet[] = [];
+  /** A response that the tampering `swap` holds back. */
   #held: Buffer | undefined;
 
-  constructor(server: FakeServer, send: (bytes: Buffer) => void, sendEnd: () => void) {
+  constructor(server: FakeServer, send: (bytes: Buffer) => void) {
     this.#server = server;
     this.#send = send;
-    this.#sendEnd = sendEnd;
   }
 
   hangUp(): void {
     this.#hasHungUp = true;
-    this.#sendEnd();
+    this.#send(END);
   }
 
   accept(): void {

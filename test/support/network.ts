@@ -4,6 +4,10 @@ import { FakeServer, WELL as SERVER_WELL } from './fake-server.ts';
 import type { Packet } from './packets.ts';
 import { SimulatedSocket } from './socket.ts';
 
+/** The server that a client under test is told of. */
+export const SERVER = { host: 'store.example', port: 11_211 };
+export const NAME = `Memcached at ${SERVER.host}:${SERVER.port}`;
+
 /** What the network does to everybody, until it is changed. */
 export interface Conditions {
   /** How long bytes take to the server, and back, in milliseconds. */
@@ -49,6 +53,7 @@ export class Network {
   readonly server: FakeServer;
   readonly runtime: Runtime;
   observer: Partial<Observer> = {};
+  /** Also those that are closed: what was written on them may still arrive. */
   readonly #sockets: SimulatedSocket[] = [];
 
   /** @param addresses those of the name; none if the host is an address */
@@ -65,7 +70,7 @@ export class Network {
       now: () => this.clock.now,
       random,
       endOfTurn: (action) => void this.clock.at(this.clock.now, action),
-      // When what arrives in the same moment has been read.
+      // Twice, so that it comes after what arrives at the same time.
       after: (milliseconds, action) =>
         void this.clock.at(this.clock.now + milliseconds, () => this.clock.at(this.clock.now, action)),
     };
@@ -75,11 +80,12 @@ export class Network {
     return this.#sockets.filter(({ isClosed }) => !isClosed);
   }
 
+  /** How an address behaves; well, if the name no longer has it. */
   reach(address = ONLY): Reach {
     return this.addresses.get(address) ?? { ...REACHED };
   }
 
-  /** Ends all faults. What was held back arrives. */
+  /** Ends all faults that can end: a socket whose server has vanished stays lost. What was held back arrives. */
   heal(): void {
     Object.assign(this.conditions, WELL);
     Object.assign(this.server.conditions, SERVER_WELL);
@@ -90,7 +96,7 @@ export class Network {
     this.reconsider();
   }
 
-  /** Lets what is under way meet the conditions as they are now, also what was written before a close. */
+  /** Lets what is under way meet the conditions as they are now. To be called when they have changed. */
   reconsider(): void {
     for (const socket of this.#sockets) socket.reconsider();
   }

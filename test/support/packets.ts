@@ -1,4 +1,5 @@
 // Packets of Memcached's binary protocol, put together and taken apart without src/, so that a mistake there is noticed here.
+// The 24 bytes of their header are drawn in src/memcached/protocol.ts.
 
 export const [DELETE, INCREMENT, TOUCH, LOGIN] = [0x04, 0x05, 0x1c, 0x21];
 export const [OK, NOT_FOUND, NON_NUMERIC] = [0x00, 0x01, 0x06];
@@ -39,7 +40,7 @@ export function split(bytes: Buffer): { packets: Packet[]; rest: Buffer } {
   return { packets, rest };
 }
 
-/** A response to a request. */
+/** A response to a request. Of its value, so many bytes are in fact extras. */
 export function response(
   { opcode, opaque }: Pick<Packet, 'opcode' | 'opaque'>,
   status: number = OK,
@@ -64,13 +65,15 @@ export function ttlOf({ extras }: Packet): number | undefined {
   return seconds === NEVER_CREATE ? undefined : seconds;
 }
 
-/** Whether one can tell by now that the bytes that follow are no response to the oldest request. */
-export function isWrong(bytes: Buffer, due: Packet | undefined): boolean {
+/** Whether the next bytes are no response to the oldest request, as far as one can tell by now. */
+export function isWrong(bytes: Buffer, oldest: Packet | undefined): boolean {
   if (bytes.length > 0 && bytes[0] !== 0x81) return true;
   if (bytes.length < 24) return false;
+  const opcode = bytes.readUInt8(1);
   const length = bytes.readUInt32BE(8);
   const isBare = bytes.readUInt16BE(2) === 0 && bytes.readUInt8(4) === 0;
-  const isCount = bytes[1] === INCREMENT && bytes.readUInt16BE(6) === OK;
+  const isCount = opcode === INCREMENT && bytes.readUInt16BE(6) === OK;
   if (isCount ? length !== 8 || !isBare : length > 1024) return true;
-  return bytes.length >= 24 + length && !(bytes[1] === due?.opcode && bytes.readUInt32BE(12) === due?.opaque);
+  const isWhole = bytes.length >= 24 + length;
+  return isWhole && (opcode !== oldest?.opcode || bytes.readUInt32BE(12) !== oldest.opaque);
 }

@@ -18,7 +18,7 @@ function isEnough(): boolean {
   return took > TOO_LONG_MS || (seed - first >= LEAST && took > ENOUGH_MS);
 }
 
-// Errors are made by the thousand here, and their stacks cost a tenth of the time. Who repeats one simulation wants to see them.
+// Errors are made by the thousand, and their stacks take a tenth of the time. Only who repeats one simulation looks at them.
 if (simulations !== 1) Error.stackTraceLimit = 0;
 process.on('unhandledRejection', (reason) => rejections.push(`nobody hears of ${(reason as Error).stack}`));
 for (; !isEnough() && process.exitCode === undefined; seed += 1) {
@@ -27,7 +27,7 @@ for (; !isEnough() && process.exitCode === undefined; seed += 1) {
   await new Promise(setImmediate);
   violations.push(...rejections.splice(0));
   if (violations.length === 0) continue;
-  console.log([`SEED=${seed} SIMULATIONS=1 repeats this simulation:`, ...violations.slice(0, 10)].join('\n  '));
+  console.log([`node test/support/search.ts ${seed} 1 repeats this:`, ...violations.slice(0, 10)].join('\n  '));
   process.exitCode = 1;
 }
-console.log(`${seed - first} simulations from SEED=${first}, in ${((performance.now() - began) / 1000).toFixed()} s`);
+console.log(`${seed - first} simulations from seed ${first}, in ${((performance.now() - began) / 1000).toFixed()} s`);

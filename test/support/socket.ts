@@ -3,9 +3,9 @@ import type { ErrorCode } from '../../src/memcached/server.ts';
 import { ServerConnection } from './fake-server.ts';
 import type { Network } from './network.ts';
 import { isWrong, split, type Packet } from './packets.ts';
-import { Pipe, type Direction } from './pipe.ts';
+import { END, Pipe, type Direction } from './pipe.ts';
 
-/** The client's socket, and what travels between it and the server's side of the same connection. */
+/** The client's socket. It owns the rest of the connection too: a pipe in each direction, and the server's side. */
 export class SimulatedSocket extends EventEmitter {
   readonly openedAt: number;
   /** Undefined until one is picked, and always if the host is an address. */
@@ -14,7 +14,7 @@ export class SimulatedSocket extends EventEmitter {
   readonly outstanding: { readonly request: Packet; readonly writtenAt: number }[] = [];
   /** By opaque. */
   readonly responses = new Map<number, Packet>();
-  /** Why the client has to lose it, as far as the network can tell. */
+  /** Why the client has to lose it, or has lost it. The checker sets it as well, as it knows what a response means. */
   reason: ErrorCode | undefined;
   isClosed = false;
   readonly #network: Network;
@@ -22,7 +22,7 @@ export class SimulatedSocket extends EventEmitter {
   readonly #pipes: Readonly<Record<Direction, Pipe>>;
   readonly #server: ServerConnection;
   #isConnected = false;
-  /** When the connection is made or refused. */
+  /** When the connection is made or refused: it is brought forward at times, and never put off. */
   #connectDue = Infinity;
   #cancelConnect: () => void;
   /** The beginning of a response. */
@@ -34,17 +34,15 @@ export class SimulatedSocket extends EventEmitter {
     this.#network = network;
     this.#pick = pick;
     this.openedAt = network.clock.now;
-    const slow = (): number => network.reach(this.address).slow / 2;
-    const broke = (): void => this.break('read ECONNRESET');
-    this.#pipes = {
-      up: new Pipe(network, 'up', slow, (piece) => this.#server.receive(piece), broke),
-      down: new Pipe(network, 'down', slow, (piece) => this.#receive(piece), broke),
+    const pipe = (direction: Direction, arrived: (piece: Buffer) => void): Pipe => {
+      const slow = (): number => network.reach(this.address).slow / 2;
+      return new Pipe(network, direction, { slow, arrived, broke: () => this.break('read ECONNRESET') });
     };
-    this.#server = new ServerConnection(
-      network.server,
-      (bytes) => this.isClosed || this.#pipes.down.send(bytes),
-      () => this.isClosed || this.#pipes.down.send(Buffer.alloc(0)),
-    );
+    this.#pipes = {
+      up: pipe('up', (piece) => this.#server.receive(piece)),
+      down: pipe('down', (piece) => this.#receive(piece)),
+    };
+    this.#server = new ServerConnection(network.server, (bytes) => this.#pipes.down.send(bytes));
     this.#cancelConnect = network.clock.at(network.clock.now, () => this.#connect());
   }
 
@@ -91,7 +89,7 @@ export class SimulatedSocket extends EventEmitter {
 
   /** The server is gone, and nobody tells. */
   vanish(): void {
-    this.#pipes.up.isHole = this.#pipes.down.isHole = true;
+    for (const pipe of Object.values(this.#pipes)) pipe.isBlackHole = true;
   }
 
   /** The server closes its side politely, behind what it has sent. */
@@ -110,8 +108,7 @@ export class SimulatedSocket extends EventEmitter {
   /** Lets what is under way meet the conditions as they are now. */
   reconsider(): void {
     if (this.#isConnected) {
-      this.#pipes.up.reconsider();
-      this.#pipes.down.reconsider();
+      for (const pipe of Object.values(this.#pipes)) pipe.reconsider();
       this.#server.goOn();
     } else if (!this.isClosed) {
       this.#cancelConnect();
@@ -130,8 +127,9 @@ export class SimulatedSocket extends EventEmitter {
     }
     const { connect, slow } = this.#network.reach(this.address);
     const { up } = this.#pipes;
-    if (connect === 'silent') up.isHole = true;
-    if (up.isHole) return;
+    // For good, even if the address accepts again while this attempt is under way.
+    if (connect === 'silent') up.isBlackHole = true;
+    if (up.isBlackHole) return;
     this.#connectDue = Math.min(this.#connectDue, clock.now + conditions.up + conditions.down + slow);
     this.#cancelConnect = clock.at(this.#connectDue, () => {
       if (connect === 'refuse') return this.break('connect ECONNREFUSED');
@@ -143,7 +141,7 @@ export class SimulatedSocket extends EventEmitter {
 
   /** Tells the observer of each response, and then the client of the bytes. */
   #receive(piece: Buffer): void {
-    if (piece.length === 0) return this.hearEnd();
+    if (piece.length === END.length) return this.hearEnd();
     let bytes = Buffer.concat([this.#received, piece]);
     let isBroken = false;
     while (bytes.length > 0) {
