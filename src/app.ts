@@ -71,7 +71,8 @@ export function buildApp(config: Config, counters: Counters, plainLog?: LogStrea
         // Browsers ignore Retry-After.
         return reply.header('refresh', '2').type(HTML).send(page.unavailable(error.code, request.method));
       }
-      return sendLine(reply, 503, request.method === 'POST' ? `${error.message}; nothing was ended` : error.message);
+      const ending = request.method === 'POST' ? '; nothing was ended, but a hung store may still do it' : '';
+      return sendLine(reply, 503, error.message + ending);
     }
     const { statusCode = 500, message } = error;
     if (statusCode < 500) return sendLine(reply, statusCode, message);

@@ -110,8 +110,7 @@ await test('a result can be copied and sent', async (t) => {
     await visitor.page.evaluate('navigator.clipboard.readText()'),
     [
       `Hello #102 · 50 requests · 5 dynos · 0 repeats · without a shared store: ${alone}`,
-      squares.slice(0, 25).join(''),
-      squares.slice(25).join(''),
+      squares.join(''),
       url.slice(0, -1),
     ].join('\n'),
   );
@@ -122,7 +121,6 @@ await test('a result can be copied and sent', async (t) => {
   await visitor.click('Copy result');
   await visitor.page.getByRole('button', { name: 'Copied' }).waitFor();
   const lines = String(await visitor.page.evaluate('navigator.clipboard.readText()')).split('\n');
-  t.equal(lines.length, 3, 'few requests take one line');
   t.equal(lines[1]?.match(/./gu)?.length, Number(requests), 'a square for each');
   await visitor.page.evaluate(`navigator.clipboard.writeText = () => Promise.reject(new DOMException('refused'))`);
   await visitor.click('Copied');
@@ -393,7 +391,7 @@ await test('the last ten rows are drawn, which begin at 1, 11, 21, and the rest 
   await visitor.remember(upTo(501).map((count) => ({ count: count - 400, dyno: 'web.1' })));
   const counts = await visitor.counts();
   t.same(counts, upTo(102).slice(10));
-  t.equal((await visitor.legend()).at(-1), 'and 410 earlier greetings');
+  t.equal((await visitor.legend()).at(-1), '410 earlier greetings not shown');
   for (const [width, columns] of [
     [320, 5],
     [480, 5],
@@ -432,7 +430,7 @@ await test('without JavaScript it greets, offers a refresh, and claims nothing t
 await test('nothing scrolls sideways on a screen of 320 pixels, nor with text of twice the size', async (t) => {
   const visitor = await open(t, { viewport: { width: 320, height: 640 } });
   await visitor.burst();
-  await visitor.page.getByText('If this is your app').click();
+  await visitor.page.getByText('if this is your app').click();
   for (const size of ['100%', '200%']) {
     await visitor.page.evaluate(`document.documentElement.style.fontSize = '${size}'`);
     t.equal(await visitor.page.evaluate('document.documentElement.scrollWidth'), 320);
@@ -484,7 +482,7 @@ await test('the keyboard reaches each control, and shows where it is', async (t)
   t.equal(await focused(), 'Send 50 requests solid 3px');
   await keyboard.press('Enter');
   t.match(await visitor.verdict(), PROVED);
-  for (const control of ['Keep sending', 'Copy result', 'Start over', 'If this is your app'])
+  for (const control of ['Keep sending', 'Copy result', 'Start over', 'Commands, if this is your app'])
     t.equal(await focused(), `${control} solid 3px`);
   await keyboard.press('Enter');
   t.ok(await visitor.page.getByText('US$125 a month').isVisible());
