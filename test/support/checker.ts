@@ -243,7 +243,7 @@ export class Checker implements Observer {
     if (opcode === LOGIN) socket.reason = this.#login.answered(status, this.#now);
     else if (opcode === TOUCH) this.#touchAnswered(status);
     else if (key === PROBE_KEY && status === AUTH_ERROR) socket.reason = this.#login.refused(this.#now);
-    else if (key === PROBE_KEY) this.#becameReady(socket);
+    else if (key === PROBE_KEY && !socket.isBroken) this.#becameReady(socket);
     else if (isAwaited) this.#callAnswered(socket, response);
   }
 

@@ -53,6 +53,8 @@ export class Network {
   readonly server: FakeServer;
   readonly runtime: Runtime;
   observer: Partial<Observer> = {};
+  /** Whether bytes that arrive at the same time arrive in one piece. */
+  joins = false;
   /** Also those that are closed: what was written on them may still arrive. */
   readonly #sockets: SimulatedSocket[] = [];
 

@@ -64,10 +64,22 @@ export class Pipe {
     if (!next || this.#cancel || this.isBlackHole || this.#network.conditions.stalled === this.#direction) return;
     this.#cancel = this.#network.clock.at(next.due, () => {
       this.#cancel = undefined;
-      this.#queue.shift();
-      this.#pass(next.bytes);
+      this.#pass(this.#take());
       this.#schedule();
     });
+  }
+
+  /** Takes the next bytes, and those that arrive with them in one piece. */
+  #take(): Buffer {
+    const { clock, joins, conditions } = this.#network;
+    let taken = this.#queue.shift()?.bytes ?? END;
+    for (;;) {
+      const [next] = this.#queue;
+      const isJoined = joins && next && next.due <= clock.now && taken.length > 0 && next.bytes.length > 0;
+      if (!isJoined || taken.length + next.bytes.length > conditions.piece) return taken;
+      taken = Buffer.concat([taken, next.bytes]);
+      this.#queue.shift();
+    }
   }
 
   #pass(piece: Buffer): void {

@@ -44,6 +44,7 @@ class Simulation {
     const addresses = ['192.0.2.1', '192.0.2.2', '192.0.2.3'].slice(0, this.#pick([0, 0, 1, 2, 2, 3]));
     const login = hasLogin ? `\0${LOGIN.username}\0${LOGIN.password}` : undefined;
     this.#network = new Network(randomFrom(seed + 1), login, addresses);
+    this.#network.joins = this.#chance(0.5);
     const client = new Client({ ...SERVER, ...(hasLogin ? LOGIN : {}) }, this.#network.runtime);
     this.checker = new Checker(this.#network, client, hasLogin, this.#chance(0.2) ? 1 : 60);
     // Some stores do not know TOUCH, and a new add-on refuses the login at first.

@@ -17,6 +17,8 @@ export class SimulatedSocket extends EventEmitter {
   /** Why the client has to lose it, or has lost it. The checker sets it as well, as it knows what a response means. */
   reason: ErrorCode | undefined;
   isClosed = false;
+  /** Whether the piece that is arriving ends in wrong bytes, for which the client loses the connection at once. */
+  isBroken = false;
   readonly #network: Network;
   readonly #pick: ((addresses: readonly string[]) => string) | undefined;
   readonly #pipes: Readonly<Record<Direction, Pipe>>;
@@ -142,22 +144,28 @@ export class SimulatedSocket extends EventEmitter {
   /** Tells the observer of each response, and then the client of the bytes. */
   #receive(piece: Buffer): void {
     if (piece.length === END.length) return this.hearEnd();
-    let bytes = Buffer.concat([this.#received, piece]);
-    let isBroken = false;
-    while (bytes.length > 0) {
-      const due = this.outstanding[0]?.request;
-      isBroken = isWrong(bytes, due);
-      if (isBroken) this.#fail(this.responses.size > 0 ? 'UNAVAILABLE' : 'NOT_MEMCACHED');
-      const [response] = split(bytes).packets;
-      if (isBroken || !response || !due) break;
-      bytes = bytes.subarray(24 + bytes.readUInt32BE(8));
+    this.#received = Buffer.concat([this.#received, piece]);
+    for (const [request, response] of this.#takeResponses()) {
       this.outstanding.shift();
-      this.responses.set(due.opaque, response);
-      this.#network.observer.answered?.(this, due, response);
+      this.responses.set(request.opaque, response);
+      this.#network.observer.answered?.(this, request, response);
     }
-    this.#received = bytes;
+    if (this.isBroken) this.#fail(this.responses.size > 0 ? 'UNAVAILABLE' : 'NOT_MEMCACHED');
     this.emit('data', piece);
-    if (isBroken && !this.isClosed) this.#violate('wrong bytes were not noticed');
+    if (this.isBroken && !this.isClosed) this.#violate('wrong bytes were not noticed');
+  }
+
+  /** Takes the whole responses that have arrived, each with its request, up to the first wrong byte. */
+  #takeResponses(): [request: Packet, response: Packet][] {
+    const taken: [Packet, Packet][] = [];
+    for (;;) {
+      const request = this.outstanding[taken.length]?.request;
+      this.isBroken = isWrong(this.#received, request);
+      const [response] = split(this.#received).packets;
+      if (this.isBroken || !response || !request) return taken;
+      taken.push([request, response]);
+      this.#received = this.#received.subarray(24 + this.#received.readUInt32BE(8));
+    }
   }
 
   #fail(reason: ErrorCode): void {
