@@ -29,8 +29,8 @@ export function buildApp(config: Config, counters: Counters, plainLog?: LogStrea
     trustProxy: onHeroku,
     // Heroku's router reuses a connection for up to 90 s. If this side closed it first, a request on its way would be lost.
     keepAliveTimeout: 95_000,
-    // A request here has a few hundred bytes, so 10 s are enough for all of it. Node.js applies the longer of the two limits to the
-    // whole request, so both are set. It looks for late requests every 5 s.
+    // A request here has a few hundred bytes, so 10 s are enough for all of it. Node.js applies the longer of headersTimeout and
+    // requestTimeout to the whole request, so both are set. It looks for late requests every 5 s.
     http: { headersTimeout: 10_000, connectionsCheckingInterval: 5000 },
     requestTimeout: 10_000,
     // Otherwise HEAD would run the handler of GET, which counts.
@@ -82,8 +82,9 @@ export function buildApp(config: Config, counters: Counters, plainLog?: LogStrea
   return app;
 }
 
-/** Declares any body to be text, since Fastify refuses types that it does not know. It keeps the other headers. */
+/** Declares any body to be text, since Fastify refuses types that it does not know. */
 function takeAnyBody(request: FastifyRequest, _reply: FastifyReply, done: () => void): void {
+  // Fastify's setter adds this to the headers that came, and drops none.
   request.headers = { 'content-type': 'text/plain' };
   done();
 }

@@ -11,7 +11,10 @@ const METHODS = ['GET', 'HEAD', 'POST'];
 /** The path `/`, with or without a query. Fastify's router would also accept `*` and `/#x`. */
 const HOME = /^\/(\?|$)/;
 
-/** Creates an `onRequest` hook, which answers a request or calls `done`. A malformed path is always answered, and has no `done`. */
+/**
+ * Creates an `onRequest` hook, which answers a request or calls `done`. For a malformed path app.ts calls it without `done`: it
+ * always answers that.
+ */
 export function createGate({ onHeroku, dyno }: Config) {
   const headers = {
     'cache-control': 'no-store',

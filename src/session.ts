@@ -40,12 +40,13 @@ const COOKIE_NAME = /^(?!__(?:Host|Secure|Http)-)[\w!#$%&'*+.^`|~-]+$/i;
 /**
  * Adds `request.session`. The cookie is `Secure` if `request.protocol` says https, for which an app behind a router needs
  * Fastify's `trustProxy`: `true` or addresses; a number of hops has no effect. The response sets the cookie, so call the methods
- * before it is sent. This is for HTTP/1.1: over HTTP/2, a reset connection makes `request.protocol` forget https.
+ * before it is sent. This is for HTTP/1.1: over HTTP/2, `request.protocol` no longer says https once the connection was reset.
  *
  * @throws TypeError if `counters` is missing, or `cookieName` is no name for a cookie
  */
 export const session = Object.assign(plugin, {
-  // What fastify-plugin would set: it belongs to the scope that registers it, and Fastify refuses it in another major.
+  // What fastify-plugin would set. The first makes `request.session` known in the whole scope that registers the plugin, not only
+  // inside the plugin; by the second, Fastify refuses it in another major.
   [Symbol.for('skip-override')]: true,
   [Symbol.for('plugin-meta')]: { name: 'hello-n-session', fastify: '5.x' },
 });
@@ -59,7 +60,7 @@ async function plugin(app: FastifyInstance, options: SessionOptions): Promise<vo
   // The parse and serialize of @fastify/cookie work only once it has been registered somewhere. A throwaway app does that, as this
   // app may register it with options of its own, or use another plugin for cookies.
   await fastify().register(fastifyCookie);
-  // Declared at once, so that all requests have one shape.
+  // Declares the property that the getter fills, so that all requests have one shape.
   app.decorateRequest(SESSION);
   app.decorateRequest('session', {
     getter(this: FastifyRequest) {
@@ -80,7 +81,9 @@ class RequestSession implements Session {
   readonly #counters: Counters;
   readonly #isSecure: boolean;
   readonly #cookieName: string;
+  /** The cookie's value as the request carried it, whatever its shape. */
   readonly #received: string | undefined;
+  /** The id to count under: the received one if it has the shape of an id, later that of a session that was started. */
   #id: string | undefined;
   /** The `Set-Cookie` that the response does not have yet. */
   #pendingHeader: string | undefined;
@@ -124,6 +127,7 @@ class RequestSession implements Session {
     });
   }
 
+  /** Gives the pending header, once. */
   takeHeader(): string | undefined {
     const header = this.#pendingHeader;
     this.#pendingHeader = undefined;

@@ -29,9 +29,8 @@ const GIVE_UP_MS = MAX_EMPTYING_MS + CLOSE_ALL_AFTER_MS + 1000;
 /**
  * Prepares the shutdown of an app that is not ready yet.
  *
- * @returns the shutdown: stops listening, drains and closes the app. Its argument is the servers to close: each is `app.server`
- *   or passes its connections on to it. A second call waits for the same shutdown. Fails if closing the app fails, and after
- *   GIVE_UP_MS.
+ * @returns the shutdown: stops the given listeners, each of which is `app.server` or passes its connections on to it, drains and
+ *   closes the app. A second call waits for the same shutdown. Fails if closing the app fails, and after GIVE_UP_MS.
  */
 export function prepareShutdown(app: FastifyInstance): (listeners: readonly Server[]) => Promise<void> {
   const connections = new Set<Socket>();

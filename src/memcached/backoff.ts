@@ -1,5 +1,5 @@
 // When the next attempt to connect is due. As in gRPC, the backoff runs from the start of one attempt to the start of the next, and
-// doubles after a failure; but it stays short while calls are expected, unless the server refuses.
+// doubles after a failure. But each call makes it short again, and while calls are expected only a refusal doubles it.
 
 import type { Runtime } from './runtime.ts';
 
@@ -30,8 +30,8 @@ export class Backoff {
   }
 
   /**
-   * Whether a call may skip the rest of the backoff, once 200 ms of it are over. An attempt under way forbids it, unless that began
-   * when no call was expected: such an attempt may be old, and still silent although the server has come back.
+   * Whether a call that has just come may skip what is left of the backoff, 200 ms after it began. An attempt under way forbids it,
+   * as that may succeed soon; but not one that began when no call was expected: it may be silent since before the server came back.
    */
   maySkip(isAttemptUnderWay: boolean): boolean {
     if (this.#runtime.now() < this.#startedAt + MIN_BACKOFF_MS) return false;
@@ -43,7 +43,7 @@ export class Backoff {
     this.#startedAt = -Infinity;
   }
 
-  /** Makes the backoff short again, also the current one. */
+  /** Makes the backoff short again, also the one that is running: `isDue` computes its end each time. */
   reset(): void {
     this.#backoff = MIN_BACKOFF_MS;
   }

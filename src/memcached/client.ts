@@ -123,7 +123,7 @@ export class Client {
   #conclude(response: Response): number | undefined {
     const { outcome, count, words } = response;
     if (outcome === 'ok' || outcome === 'not found') {
-      // The socket's event that brought the response may also have lost the connection, and this runs after it.
+      // If the same piece went wrong behind the response, the connection was lost before this runs.
       if (this.#state.name === 'ready') this.#served();
       return outcome === 'ok' ? count : undefined;
     }
@@ -207,6 +207,7 @@ export class Client {
     const isRefused = reason.code !== 'UNAVAILABLE';
     // Without an address its look-up has failed or hangs, and the next one would too.
     const isAddressLeft = address !== undefined && this.#addresses.isAnyUntried;
+    // Addresses that are left are tried without doubling the backoff, unless what answers refuses.
     if (isRefused || !isAddressLeft) this.#backoff.attemptFailed(isRefused);
     // Another address may succeed although this one has failed, and the oldest attempt although the second has.
     const mayCallsWait = this.#state.name === 'connecting' && !isRefused && (isAddressLeft || !isOldest);

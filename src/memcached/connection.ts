@@ -75,6 +75,7 @@ export class Connection {
   /** Oldest first. */
   readonly #outstanding: Outstanding[] = [];
   #nextOpaque = FIRST_OPAQUE;
+  /** Undefined once it has connected. */
   #connectingSince: number | undefined;
   #hasResponded = false;
   #isDestroyed = false;
@@ -134,7 +135,7 @@ export class Connection {
     for (const { call } of this.#outstanding) call?.expire(now, 'no response in time');
   }
 
-  /** Closes it for good, and fails its calls. `#outstanding` is kept: it tells what the connection owed. */
+  /** Closes it for good, and fails its calls. `#outstanding` is kept: the client and `#break` still ask what was owed. */
   destroy(reason: MemcachedError): void {
     if (this.#isDestroyed) return;
     this.#isDestroyed = true;
@@ -148,13 +149,14 @@ export class Connection {
     try {
       const { loginOperation } = this.#server;
       if (loginOperation) this.#server.checkLogin(await this.#request(loginOperation, ''));
-      // About a key, because a proxy may answer other commands without a store behind it. Any response but an auth error will do.
+      // The probe is about a key, as a proxy may answer other commands without a store behind it. Even a refusal shows that there
+      // is one, unless it is an auth error.
       const { outcome, words } = await this.#request(PROBE, PROBE_KEY);
       if (outcome === 'auth error') throw this.#server.noteLoginRefusal(words);
     } catch (reason) {
       return this.destroy(reason as MemcachedError);
     }
-    // The socket's event that brought the response may also have destroyed it, and this runs after it.
+    // If the same piece went wrong behind the response, it destroyed the connection before this runs.
     if (!this.#isDestroyed) this.#handlers.onReady();
   }
 

@@ -149,7 +149,11 @@ export class ResponseReader {
   }
 }
 
-/** @throws Error if no response has a body of this length: a count is eight bytes and nothing else */
+/**
+ * The body length that a header gives.
+ *
+ * @throws Error if no response of ours has such a body: a count is eight bytes and nothing else, all others are short
+ */
 function checkedBodyLength(bytes: Buffer, at: number): number {
   const length = bytes.readUInt32BE(at + BODY_LENGTH_AT);
   const isCount = bytes[at + OPCODE_AT] === OPCODES.INCREMENT && bytes.readUInt16BE(at + STATUS_AT) === OK;

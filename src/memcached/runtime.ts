@@ -11,7 +11,7 @@ export interface Runtime {
   random(): number;
   /** Calls back at the end of this turn of the event loop. */
   endOfTurn(action: () => void): void;
-  /** Calls back after some milliseconds, when what has arrived by then has been read: otherwise it would count as late. */
+  /** Calls back after some milliseconds, once the sockets have been read: a response that has arrived must not count as late. */
   after(milliseconds: number, action: () => void): void;
 }
 

@@ -60,7 +60,7 @@ export class ServerRecord {
     this.#log.info(`${this.name} is available again`);
   }
 
-  /** Logs a change of address. `before` is undefined at the first connection, and both are if the host is an address. */
+  /** Logs a change of address. `before` is undefined at the first connection; if the host is an address, both always are. */
   logAddress(address: string | undefined, before: string | undefined): void {
     if (before === undefined || before === address) return;
     this.#log.info(`${this.name} is at ${address} now, and was at ${before}`);
