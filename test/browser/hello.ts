@@ -147,7 +147,7 @@ await test('it keeps sending while dynos leave and return, marks them, and loses
     (await visitor.history()).filter((title) => title.endsWith(`; ${mark}`));
   const gone = ['web.3', 'web.4', 'web.5'];
   for (const name of gone) router.remove(name);
-  while ((await marked('gone')).length < 3) await page.clock.runFor(200);
+  while ((await marked('gone')).length < 3) await visitor.tick();
   const left = (await marked('gone')).map((title) => /web\.\d/.exec(title)?.[0]);
   t.same(left.sort(), gone);
   t.same((await visitor.legend()).slice(0, 5), ['web.1', 'web.2', 'web.3 gone', 'web.4 gone', 'web.5 gone']);
@@ -156,13 +156,14 @@ await test('it keeps sending while dynos leave and return, marks them, and loses
   t.same(others, [STEPS[2]]);
   t.same(await visitor.faults(), []);
   router.add('web.4', dynos[3]?.port ?? 0);
-  while ((await marked('back')).length === 0) await page.clock.runFor(200);
+  while ((await marked('back')).length === 0) await visitor.tick();
   t.matchOnly(await marked('back'), [/ web\.4; .*; back$/]);
   t.equal((await marked('gone')).length, 3, 'where it left is still marked');
+  t.match((await visitor.tour())[1], /✓ 3 dynos gone, 0 of /, 'the most that were gone at once');
   await page.getByRole('button', { name: 'Send 50 requests' }).click({ force: true });
   t.equal(await visitor.status(), 'Sending', 'one thing at a time');
   await visitor.click('Stop');
-  await page.clock.runFor(200);
+  await visitor.tick();
   t.match(await visitor.verdict(), /^✓ #52 to #\d+, each exactly once \d+ requests, 5 dynos$/);
   t.equal((await visitor.tour())[0], first, 'it stays with the 50 requests that it is about');
 });
@@ -203,7 +204,7 @@ await test('dynos that each count in their own memory are found out', async (t) 
   t.teardown(() => router.add('web.5', dynos[4]?.port ?? 0));
   await visitor.keepSending();
   router.remove('web.5');
-  while (!(await visitor.legend()).includes('web.5 gone')) await visitor.page.clock.runFor(200);
+  while (!(await visitor.legend()).includes('web.5 gone')) await visitor.tick();
   t.equal((await visitor.tour()).length, 1, 'who leaves takes its counts along');
 });
 
@@ -257,10 +258,10 @@ await test('a dyno has left without a loss if it answered and left in one run in
   await page.clock.install();
   router.remove('web.5');
   await visitor.click('Keep sending');
-  while (!(await visitor.legend()).includes('web.5 gone')) await page.clock.runFor(200);
+  while (!(await visitor.legend()).includes('web.5 gone')) await visitor.tick();
   t.same(await visitor.tour(), [STEPS[0]], 'it had left before');
   router.remove('web.4');
-  while (!(await visitor.legend()).includes('web.4 gone')) await page.clock.runFor(200);
+  while (!(await visitor.legend()).includes('web.4 gone')) await visitor.tick();
   t.matchOnly(await visitor.tour(), [STEPS[0], /✓ 1 dyno gone, 0 of \d+ greetings lost$/]);
 });
 
