@@ -17,7 +17,7 @@ declare module 'fastify' {
 
 /** One request's session. If a method fails with `CountersUnavailable`, after a second at most, it leaves the cookie unchanged. */
 export interface Session {
-  /** Counts this greeting and gives the count. An unknown id is replaced by a new session's, never adopted. */
+  /** Adds one to the count and gives it. An unknown id is replaced by a new session's, never adopted. */
   increment(): Promise<number>;
   /** Deletes the count, and the cookie if the request carried one. */
   end(): Promise<void>;
@@ -134,7 +134,7 @@ class RequestSession implements Session {
     return header;
   }
 
-  /** Runs the calls of a request one after another, so that two first greetings do not start two sessions. */
+  /** Runs the calls of a request one after another, so that two first increments do not start two sessions. */
   #inTurn<Result>(action: (deadline: number) => Promise<Result>): Promise<Result> {
     const deadline = performance.now() + TIMEOUT_MS;
     const run = (): Promise<Result> => action(deadline);

@@ -15,7 +15,7 @@ const REASONS: Record<UnavailableCode, RegExp> = {
   ERR_COUNTERS_WARMING_UP: /warming up.*up to three minutes/,
   ERR_COUNTERS_LOGIN_REFUSED: /refuses the login\..*after 30 days.*heroku addons:open memcachier.*heroku config/,
   ERR_COUNTERS_LOGIN_REQUIRED: /requires a login, and none is set/,
-  ERR_COUNTERS_LOGIN_UNSUPPORTED: /A login is set, but the session store has none/,
+  ERR_COUNTERS_LOGIN_UNSUPPORTED: /A login is set, but the session store takes none/,
   ERR_COUNTERS_NOT_MEMCACHED: /does not speak Memcached's binary protocol/,
   ERR_COUNTERS_COMMAND_REFUSED: /refuses to count\. It may be full/,
 };

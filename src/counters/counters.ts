@@ -32,7 +32,7 @@ const MESSAGES = {
   ERR_COUNTERS_WARMING_UP: 'The session store is warming up',
   ERR_COUNTERS_LOGIN_REFUSED: 'The session store refuses the login',
   ERR_COUNTERS_LOGIN_REQUIRED: 'The session store requires a login, and none is set',
-  ERR_COUNTERS_LOGIN_UNSUPPORTED: 'A login is set, but the session store has none',
+  ERR_COUNTERS_LOGIN_UNSUPPORTED: 'A login is set, but the session store takes none',
   ERR_COUNTERS_NOT_MEMCACHED: 'What answers is not a Memcached with the binary protocol',
   /** The store can be reached, but did not carry out the command; it may be full. */
   ERR_COUNTERS_COMMAND_REFUSED: 'The session store refuses to count',

@@ -1,10 +1,11 @@
 // When the next attempt to connect is due. As in gRPC, the backoff runs from the start of one attempt to the start of the next, and
-// doubles after a failure. But each call makes it short again, and while calls are expected only a refusal doubles it.
+// doubles after a failure. But each call makes it short again, and soon after a call only a refusal doubles it.
 
 import type { Runtime } from './runtime.ts';
 
 /** The shortest backoff, before jitter. */
 const MIN_BACKOFF_MS = 200;
+/** The longest, after jitter: at this cap, jitter only shortens. */
 const MAX_BACKOFF_MS = 5000;
 /** For how long after a call others are expected. */
 const EXPECTED_MS = 3000;
@@ -30,8 +31,9 @@ export class Backoff {
   }
 
   /**
-   * Whether a call that has just come may skip what is left of the backoff, 200 ms after it began. An attempt under way forbids it,
-   * as that may succeed soon; but not one that began when no call was expected: it may be silent since before the server came back.
+   * Whether a call that has just come may start an attempt and wait for it, rather than fail. Not within 200 ms of the last start.
+   * Not while an attempt is under way, which may succeed soon, unless that began when no call was expected: it may be silent since
+   * before the server came back.
    */
   maySkip(isAttemptUnderWay: boolean): boolean {
     if (this.#runtime.now() < this.#startedAt + MIN_BACKOFF_MS) return false;

@@ -50,7 +50,7 @@ await test('a memcached that speaks only the text protocol is quoted', async (t)
   await checkRefusal(t, port, { code: 'ERR_COUNTERS_NOT_MEMCACHED', says: /is not available: it sent "ERROR\\r\\n"$/ });
 });
 
-await test('a login is set, and the memcached has none', async (t) => {
+await test('a login is set, and the memcached takes none', async (t) => {
   const { port } = await startMemcached(t);
   const says = /is not available: it has no logins, but one is set: "Unknown command", status 0x81$/;
   await checkRefusal(t, port, { code: 'ERR_COUNTERS_LOGIN_UNSUPPORTED', says, login: LOGIN });
