@@ -88,6 +88,7 @@ export class Pipe {
     if (passed.length === piece.length) return this.#connection.arrived(piece);
     if (passed.length > 0) this.#connection.arrived(passed);
     this.stop();
-    this.#connection.broke();
+    // In an event of its own: what has arrived is read before.
+    this.#network.clock.at(this.#network.clock.now, () => this.#connection.broke());
   }
 }
