@@ -71,7 +71,8 @@ export function buildApp(config: Config, counters: Counters, plainLog?: LogStrea
         // Browsers ignore Retry-After.
         return reply.header('refresh', '2').type(HTML).send(page.unavailable(error.code, request.method));
       }
-      const ending = request.method === 'POST' ? '; nothing was ended, but a hung store may yet end the session' : '';
+      const ending =
+        request.method === 'POST' ? '; nothing was ended yet, but a hung store may still end the session' : '';
       return sendLine(reply, 503, error.message + ending);
     }
     const { statusCode = 500, message } = error;

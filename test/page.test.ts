@@ -69,7 +69,7 @@ await test('while there is no count, the page says why, promises only what it ke
       t.match(words, /^No count right now /);
       for (const other of CODES) t.equal(REASONS[other].test(words), other === code, `${code} and ${other}`);
       t.match(words, 'Cookies stay as they are. This page keeps trying to count.');
-      t.equal(words.includes('Nothing was ended. A hung store may yet end the session.'), method === 'POST');
+      t.equal(words.includes('Nothing was ended yet. A hung store may still do so.'), method === 'POST');
       t.notMatch(words, /Hello|safe|share one|Answered/);
       t.notMatch(page, /<button|<form|<section/);
     }
