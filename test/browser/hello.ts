@@ -121,6 +121,7 @@ await test('a result can be copied and sent', async (t) => {
   await visitor.click('Copy result');
   await visitor.page.getByRole('button', { name: 'Copied' }).waitFor();
   const lines = String(await visitor.page.evaluate('navigator.clipboard.readText()')).split('\n');
+  t.equal(lines.length, 3, 'few requests take one line');
   t.equal(lines[1]?.match(/./gu)?.length, Number(requests), 'a square for each');
   await visitor.page.evaluate(`navigator.clipboard.writeText = () => Promise.reject(new DOMException('refused'))`);
   await visitor.click('Copied');

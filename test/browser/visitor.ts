@@ -100,7 +100,7 @@ export class Visitor {
     return (await this.history()).map((title) => Number(/\d+/.exec(title)));
   }
 
-  /** The legend, such as `web.3`, or `web.3 left`. */
+  /** The legend, such as `web.3`, or `web.3 gone`. */
   legend(): Promise<string[]> {
     return this.#texts('.legend li');
   }

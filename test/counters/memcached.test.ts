@@ -70,9 +70,10 @@ for (const [fault, begin, end] of [
     for (; count < 5; count += 1) {
       t.strictSame(new Set((await greetAll(others)).outcomes), new Set([count + 1]), 'the others notice nothing');
       asked.clear();
-      const { outcomes } = await greetAll(newcomers());
+      const { outcomes, took } = await greetAll(newcomers());
       t.strictSame(new Set(outcomes), new Set([1]), 'newcomers go to the other server');
       t.strictSame(asked, new Set([`Memcached at 127.0.0.1:${two.port}`]), 'and ask no other');
+      t.ok(took < AT_ONCE);
       t.strictSame(new Set((await greetAll(touched)).outcomes), new Set([UNAVAILABLE]), 'its sessions wait for it');
     }
     forward(5000);

@@ -293,7 +293,7 @@ export class Checker implements Observer {
     const isOwing = outstanding.some(({ request }) => request.opcode !== TOUCH);
     const isNeeded = isOwing || this.#calls.some(({ written }) => !written);
     this.#state = { name: isNeeded ? 'connecting' : 'idle' };
-    this.log.servedLast();
+    this.log.withdrawReturn();
     if (!isOwing) return;
     if (silence >= 1000) this.#state = { name: 'failing', reason };
     this.log.lost(reason);

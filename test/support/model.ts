@@ -88,7 +88,7 @@ export class LogModel {
   }
 
   /** The connection that served was lost in the same event: the server is not available again. */
-  servedLast(): void {
+  withdrawReturn(): void {
     this.#due.delete('return');
   }
 
